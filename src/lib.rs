@@ -1,0 +1,23 @@
+//! mainsheet: a service-mesh control plane that reads Istio's APIs and drives stock Envoy.
+//!
+//! The rooms and who may know whom are listed in `layering.rs`; the way through is in `README.md`.
+
+pub mod api;
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod debug;
+pub mod id;
+pub mod model;
+pub mod parse;
+pub mod pb;
+pub mod plan;
+pub mod problem;
+pub mod snapshot;
+pub mod source;
+pub mod store;
+pub mod translate;
+pub mod xds;
+
+#[cfg(test)]
+mod layering;

@@ -1,0 +1,3 @@
+//! The mainsheet binary.
+
+fn main() {}

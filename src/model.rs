@@ -1,0 +1,21 @@
+//! Resolved concepts: what the objects mean, as plain values. No Kubernetes, no protobuf, no serialisation.
+
+mod destination_rule;
+mod endpoint;
+mod label;
+mod mesh;
+mod node;
+mod object;
+mod service;
+mod virtual_service;
+mod workload;
+
+pub use destination_rule::*;
+pub use endpoint::*;
+pub use label::*;
+pub use mesh::*;
+pub use node::*;
+pub use object::*;
+pub use service::*;
+pub use virtual_service::*;
+pub use workload::*;

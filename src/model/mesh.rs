@@ -1,0 +1,120 @@
+//! The mesh's settings (MeshConfig) and the switches that istiod takes from its environment.
+
+use super::ExportTo;
+use crate::id::Namespace;
+use std::sync::Arc;
+
+/// The mesh's settings, with Istio's defaults where nothing is set
+/// (reference: `pkg/config/mesh/mesh.go` of Istio).
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Mesh {
+    /// The identity domain.
+    pub trust_domain: Arc<str>,
+    /// The namespace whose configuration is the default of all.
+    pub root_namespace: Namespace,
+    /// The DNS suffix of the cluster's services.
+    pub domain: Arc<str>,
+    /// The cluster that objects without a cluster are in.
+    pub cluster: Arc<str>,
+    /// The port of the outbound listener that captured traffic arrives at.
+    pub outbound_port: u16,
+    /// The port of the inbound listener that captured traffic arrives at.
+    pub inbound_port: u16,
+    /// The port of the forward proxy listener; 0 where there is none.
+    pub http_proxy_port: u16,
+    /// How long an upstream connection may take, in milliseconds.
+    pub connect_timeout: u64,
+    /// How long protocol detection waits, in milliseconds; 0 for without end.
+    pub detection_timeout: u64,
+    /// What happens to outbound traffic that no service is known for.
+    pub outbound_policy: OutboundPolicy,
+    /// Sidecars use mutual TLS where the server can.
+    pub auto_mtls: bool,
+    /// How paths are put in order before they are matched.
+    pub path_normalization: PathNormalization,
+    /// Who sees services that do not say.
+    pub service_export_to: ExportTo,
+    /// Who sees VirtualServices that do not say.
+    pub virtual_service_export_to: ExportTo,
+    /// Who sees DestinationRules that do not say.
+    pub destination_rule_export_to: ExportTo,
+    /// Tracing is on unless told otherwise (`enableTracing`).
+    pub tracing: bool,
+    /// The share of requests that are traced, in percent × 100.
+    pub trace_sampling: u32,
+    /// How often DNS clusters resolve, in milliseconds.
+    pub dns_refresh: u64,
+    /// The file that requests are logged to; empty for none.
+    pub access_log_file: Arc<str>,
+    /// Retries of routes that do not say.
+    pub default_retry: Option<super::Retry>,
+    /// Switches from the environment.
+    pub features: Features,
+}
+
+impl Default for Mesh {
+    fn default() -> Self {
+        Self {
+            trust_domain: "cluster.local".into(),
+            root_namespace: "istio-system".into(),
+            domain: "cluster.local".into(),
+            cluster: "Kubernetes".into(),
+            outbound_port: 15001,
+            inbound_port: 15006,
+            http_proxy_port: 0,
+            connect_timeout: 10_000,
+            detection_timeout: 0,
+            outbound_policy: OutboundPolicy::AllowAny,
+            auto_mtls: true,
+            path_normalization: PathNormalization::Base,
+            service_export_to: ExportTo::Unset,
+            virtual_service_export_to: ExportTo::Unset,
+            destination_rule_export_to: ExportTo::Unset,
+            tracing: true,
+            trace_sampling: 100,
+            dns_refresh: 60_000,
+            access_log_file: "".into(),
+            default_retry: None,
+            features: Features::default(),
+        }
+    }
+}
+
+/// What happens to outbound traffic that no service is known for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum OutboundPolicy {
+    /// It goes where it was going.
+    AllowAny,
+    /// It goes nowhere.
+    RegistryOnly,
+}
+
+/// How paths are put in order before they are matched.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum PathNormalization {
+    /// Not at all.
+    None,
+    /// As RFC 3986 says (`BASE`, and Istio's `DEFAULT`).
+    Base,
+    /// Also `//` becomes `/`.
+    MergeSlashes,
+    /// Also `%2F` and `%5C` are decoded first.
+    DecodeAndMergeSlashes,
+}
+
+/// Switches that istiod takes from its environment (reference: `pilot/pkg/features` of Istio).
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Features {
+    /// `DISABLE_SHADOW_HOST_SUFFIX`: mirrored requests keep their host.
+    pub disable_shadow_host_suffix: bool,
+    /// `ISTIO_DUAL_STACK`: listeners take both IP families.
+    pub dual_stack: bool,
+    /// `PILOT_HTTP10`: HTTP/1.0 is accepted everywhere.
+    pub http10: bool,
+}
+
+impl Default for Features {
+    fn default() -> Self {
+        Self { disable_shadow_host_suffix: true, dual_stack: false, http10: false }
+    }
+}

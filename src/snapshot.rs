@@ -1,0 +1,254 @@
+//! The whole world at one instant: the parsed objects and what follows from them, immutable and structurally
+//! shared with the snapshots before it.
+//!
+//! `apply` does work in proportion to what changed. It knows no clock, no lock and no protobuf.
+
+mod delta;
+mod derive;
+mod view;
+
+pub use delta::Delta;
+pub use view::{Face, Families, Place, Target, View, ViewKey};
+
+use crate::{
+    id::{Host, Kind, Namespace, ObjectRef, ServiceKey, Shared},
+    model::{
+        Change, ClusterNode, DestinationRule, EndpointSet, Labels, Mesh, NamespaceInfo, Object, ObjectKey, Pod, Service,
+        Slice, State, VirtualService,
+    },
+    problem::Problem,
+};
+use imbl::{OrdMap, OrdSet};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+
+/// The world at one instant. Cloning it is cheap; two snapshots share what did not change between them.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// How many times the world was published before; for people, never for decisions.
+    pub generation: u64,
+    /// The mesh's settings.
+    pub mesh: Shared<Mesh>,
+    /// What is wrong, by object.
+    pub problems: OrdMap<ObjectRef, Arc<[Problem]>>,
+    /// Istio's own objects as they were given.
+    pub raw: OrdMap<ObjectRef, Arc<serde_json::Value>>,
+    /// Namespaces by name.
+    pub namespaces: OrdMap<Namespace, Arc<NamespaceInfo>>,
+    /// Pods by namespace and name.
+    pub pods: OrdMap<ObjectKey, Arc<Pod>>,
+    /// VirtualServices by namespace and name.
+    pub virtual_services: OrdMap<ObjectKey, Shared<VirtualService>>,
+    /// DestinationRules by namespace and name.
+    pub destination_rules: OrdMap<ObjectKey, Shared<DestinationRule>>,
+    nodes: OrdMap<Arc<str>, Arc<ClusterNode>>,
+    slices: OrdMap<ObjectRef, Arc<Slice>>,
+    index: Index,
+}
+
+/// What follows from the objects; each entry is made anew when one of its objects changes.
+#[derive(Clone, Debug, Default)]
+struct Index {
+    /// The services of a host, the oldest first.
+    services: OrdMap<Host, Arc<[Shared<Service>]>>,
+    /// The service that an object defines.
+    defined: OrdMap<ObjectRef, Shared<Service>>,
+    /// The endpoints of a service.
+    endpoints: OrdMap<ServiceKey, Shared<EndpointSet>>,
+    /// The hosts that have a port of this number.
+    ports: OrdMap<u16, OrdSet<Host>>,
+    /// The services whose selector asks for a label first, by namespace, key and value.
+    selectors: OrdMap<(Namespace, Arc<str>, Arc<str>), OrdSet<ObjectRef>>,
+    /// The slices of a service.
+    slices_by_service: OrdMap<ObjectKey, OrdSet<ObjectRef>>,
+    /// The slices that list an address.
+    slices_by_ip: OrdMap<IpAddr, OrdSet<ObjectRef>>,
+    /// The pods that have an address.
+    pods_by_ip: OrdMap<IpAddr, OrdSet<ObjectKey>>,
+    /// The VirtualServices for a host exactly as they name it, the oldest first.
+    virtual_services: OrdMap<Host, Arc<[Shared<VirtualService>]>>,
+    /// The DestinationRules for a host exactly as they name it, the oldest first.
+    destination_rules: OrdMap<Host, Arc<[Shared<DestinationRule>]>>,
+    /// The label keys that any rule asks of a client, with the number of rules that do.
+    client_labels: OrdMap<Arc<str>, usize>,
+}
+
+impl Default for Snapshot {
+    fn default() -> Self {
+        Self::new(Mesh::default())
+    }
+}
+
+impl Snapshot {
+    /// An empty world with these settings.
+    pub fn new(mesh: Mesh) -> Self {
+        Self {
+            generation: 0,
+            mesh: Shared::new(mesh),
+            problems: OrdMap::new(),
+            raw: OrdMap::new(),
+            namespaces: OrdMap::new(),
+            pods: OrdMap::new(),
+            virtual_services: OrdMap::new(),
+            destination_rules: OrdMap::new(),
+            nodes: OrdMap::new(),
+            slices: OrdMap::new(),
+            index: Index::default(),
+        }
+    }
+
+    /// The world after these changes. The result does not depend on the order in which objects arrived.
+    #[must_use]
+    pub fn apply(&self, changes: impl IntoIterator<Item = Change>) -> Self {
+        let mut next = self.clone();
+        next.generation += 1;
+        let mut dirty = BTreeSet::new();
+        for change in changes {
+            next.note(&change);
+            match change.state {
+                State::Is(object) => next.put(&change.object, *object, &mut dirty),
+                State::Gone => next.remove(&change.object, &mut dirty),
+                State::Bad => {}
+            }
+        }
+        next.derive_endpoints(dirty);
+        next
+    }
+
+    /// Keeps what is said about the object: its problems and its raw form.
+    fn note(&mut self, change: &Change) {
+        match change.problems.is_empty() {
+            true => self.problems.remove(&change.object),
+            false => self.problems.insert(change.object.clone(), change.problems.clone().into()),
+        };
+        match (&change.state, &change.raw) {
+            (State::Gone, _) => drop(self.raw.remove(&change.object)),
+            (State::Is(_), Some(raw)) => drop(self.raw.insert(change.object.clone(), raw.clone())),
+            _ => {}
+        }
+    }
+
+    fn put(&mut self, id: &ObjectRef, object: Object, dirty: &mut BTreeSet<ServiceKey>) {
+        let key = ObjectKey::from(id);
+        match object {
+            Object::Mesh(mesh) => self.set_mesh(*mesh, dirty),
+            Object::Namespace(namespace) => {
+                self.namespaces.insert(namespace.name.clone(), Arc::new(namespace));
+            }
+            Object::Node(node) => {
+                self.mark_node(&node.name, dirty);
+                self.nodes.insert(node.name.clone(), Arc::new(node));
+            }
+            Object::Pod(pod) => self.set_pod(key, Some(pod), dirty),
+            Object::Slice(slice) => self.set_slice(id, Some(slice), dirty),
+            Object::Service(service) => self.define(id, Some(service), dirty),
+            Object::VirtualService(rule) => self.set_virtual_service(key, Some(rule)),
+            Object::DestinationRule(rule) => self.set_destination_rule(key, Some(rule)),
+        }
+    }
+
+    fn remove(&mut self, id: &ObjectRef, dirty: &mut BTreeSet<ServiceKey>) {
+        let key = ObjectKey::from(id);
+        match &id.kind {
+            k if *k == Kind::NAMESPACE => drop(self.namespaces.remove(&*id.name)),
+            k if *k == Kind::NODE => {
+                self.mark_node(&id.name, dirty);
+                self.nodes.remove(&id.name);
+            }
+            k if *k == Kind::POD => self.set_pod(key, None, dirty),
+            k if *k == Kind::ENDPOINT_SLICE || *k == Kind::ENDPOINTS => self.set_slice(id, None, dirty),
+            k if *k == Kind::SERVICE => self.define(id, None, dirty),
+            k if *k == Kind::VIRTUAL_SERVICE => self.set_virtual_service(key, None),
+            k if *k == Kind::DESTINATION_RULE => self.set_destination_rule(key, None),
+            _ => {}
+        }
+    }
+
+    fn set_mesh(&mut self, mesh: Mesh, dirty: &mut BTreeSet<ServiceKey>) {
+        if (&self.mesh.trust_domain, &self.mesh.cluster) != (&mesh.trust_domain, &mesh.cluster) {
+            dirty.extend(self.index.endpoints.keys().cloned());
+        }
+        self.mesh = Shared::new(mesh);
+    }
+
+    fn set_virtual_service(&mut self, key: ObjectKey, rule: Option<VirtualService>) {
+        if let Some(old) = self.virtual_services.remove(&key) {
+            self.count_labels(old.http.iter().flat_map(|r| &r.matches).map(|m| &m.source_labels), false);
+            for host in &old.hosts {
+                unlist(&mut self.index.virtual_services, host, |r| r.source == old.source);
+            }
+        }
+        let Some(rule) = rule.map(Shared::new) else { return };
+        self.count_labels(rule.http.iter().flat_map(|r| &r.matches).map(|m| &m.source_labels), true);
+        for host in &rule.hosts {
+            enlist(&mut self.index.virtual_services, host, &rule, |a, b| a.rank().cmp(&b.rank()));
+        }
+        self.virtual_services.insert(key, rule);
+    }
+
+    fn set_destination_rule(&mut self, key: ObjectKey, rule: Option<DestinationRule>) {
+        if let Some(old) = self.destination_rules.remove(&key) {
+            self.count_labels(old.selector.iter(), false);
+            unlist(&mut self.index.destination_rules, &old.host, |r| r.source == old.source);
+        }
+        let Some(rule) = rule.map(Shared::new) else { return };
+        self.count_labels(rule.selector.iter(), true);
+        let rank = |r: &DestinationRule| (r.created, r.source.name.clone(), r.source.namespace.clone());
+        enlist(&mut self.index.destination_rules, &rule.host, &rule, |a, b| rank(a).cmp(&rank(b)));
+        self.destination_rules.insert(key, rule);
+    }
+
+    /// Counts the label keys that rules ask of clients: only these tell one client's view from another's.
+    fn count_labels<'a>(&mut self, selectors: impl Iterator<Item = &'a Labels>, more: bool) {
+        for key in selectors.flat_map(Labels::keys) {
+            let count = self.index.client_labels.get(key).copied().unwrap_or(0);
+            match (more, count) {
+                (true, n) => drop(self.index.client_labels.insert(key.clone(), n + 1)),
+                (false, 0 | 1) => drop(self.index.client_labels.remove(key)),
+                (false, n) => drop(self.index.client_labels.insert(key.clone(), n - 1)),
+            }
+        }
+    }
+
+    /// Every service, by host and then from the oldest.
+    pub fn services(&self) -> impl Iterator<Item = &Shared<Service>> {
+        self.index.services.values().flat_map(|s| s.iter())
+    }
+
+    /// The services of this host, the oldest first.
+    pub fn services_of(&self, host: &str) -> &[Shared<Service>] {
+        self.index.services.get(host).map_or(&[], |s| s)
+    }
+
+    /// The endpoints of a service; none where it has none.
+    pub fn endpoints(&self, service: &ServiceKey) -> Option<&Shared<EndpointSet>> {
+        self.index.endpoints.get(service)
+    }
+
+    /// Every service's endpoints.
+    pub fn all_endpoints(&self) -> impl Iterator<Item = (&ServiceKey, &Shared<EndpointSet>)> {
+        self.index.endpoints.iter()
+    }
+}
+
+/// Adds a rule to the list of a host, in order.
+fn enlist<T: Clone>(
+    index: &mut OrdMap<Host, Arc<[T]>>,
+    host: &Host,
+    rule: &T,
+    order: impl Fn(&T, &T) -> std::cmp::Ordering,
+) {
+    let mut list = index.get(host).map_or_else(Vec::new, |l| l.to_vec());
+    let at = list.partition_point(|other| order(other, rule).is_lt());
+    list.insert(at, rule.clone());
+    index.insert(host.clone(), list.into());
+}
+
+/// Takes a rule out of the list of a host.
+fn unlist<T: Clone>(index: &mut OrdMap<Host, Arc<[T]>>, host: &Host, is: impl Fn(&T) -> bool) {
+    let Some(list) = index.get(host) else { return };
+    let list: Vec<T> = list.iter().filter(|r| !is(r)).cloned().collect();
+    match list.is_empty() {
+        true => drop(index.remove(host)),
+        false => drop(index.insert(host.clone(), list.into())),
+    }
+}

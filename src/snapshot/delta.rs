@@ -1,0 +1,85 @@
+//! What differs between two snapshots, in work proportional to the difference.
+
+use super::Snapshot;
+use crate::{
+    id::{Host, Namespace, ServiceKey, Shared},
+    model::{DestinationRule, VirtualService},
+};
+use imbl::{OrdMap, ordmap::DiffItem};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What differs between two snapshots.
+#[derive(Clone, Debug, Default)]
+pub struct Delta {
+    /// Something that everything depends on: the mesh's settings.
+    pub whole: bool,
+    /// Hosts whose services differ.
+    pub services: BTreeSet<Host>,
+    /// Services whose endpoints differ, and whether the identities among them do.
+    pub endpoints: BTreeMap<ServiceKey, bool>,
+    /// VirtualServices that differ, old and new versions.
+    pub virtual_services: Vec<Shared<VirtualService>>,
+    /// DestinationRules that differ, old and new versions.
+    pub destination_rules: Vec<Shared<DestinationRule>>,
+    /// Namespaces whose pods or services differ, or whose labels do.
+    pub namespaces: BTreeSet<Namespace>,
+    /// Nodes, or the label keys that tell one client's view from another's, differ.
+    pub clients: bool,
+}
+
+impl Delta {
+    /// What differs between `old` and `new`. Symmetric but for the direction of versions.
+    pub fn between(old: &Snapshot, new: &Snapshot) -> Self {
+        let mut delta = Self {
+            whole: old.mesh != new.mesh,
+            clients: changed(&old.index.client_labels, &new.index.client_labels).any(|(_, a, b)| a.is_none() || b.is_none())
+                || changed(&old.nodes, &new.nodes).next().is_some(),
+            ..Self::default()
+        };
+        for (host, old, new) in changed(&old.index.services, &new.index.services) {
+            delta.services.insert(host.clone());
+            let both = old.into_iter().chain(new).flat_map(|s| s.iter());
+            delta.namespaces.extend(both.map(|s| s.namespace.clone()));
+        }
+        for (key, old, new) in changed(&old.index.endpoints, &new.index.endpoints) {
+            let accounts = old.map(|s| &s.accounts) != new.map(|s| &s.accounts);
+            delta.endpoints.insert(key.clone(), accounts);
+        }
+        for (_, old, new) in changed(&old.virtual_services, &new.virtual_services) {
+            delta.virtual_services.extend(old.into_iter().chain(new).cloned());
+        }
+        for (_, old, new) in changed(&old.destination_rules, &new.destination_rules) {
+            delta.destination_rules.extend(old.into_iter().chain(new).cloned());
+        }
+        for (key, ..) in changed(&old.pods, &new.pods) {
+            delta.namespaces.insert(key.namespace.clone());
+        }
+        for (name, ..) in changed(&old.namespaces, &new.namespaces) {
+            delta.namespaces.insert(name.clone());
+        }
+        delta
+    }
+
+    /// Whether nothing that a proxy is served differs.
+    pub fn is_empty(&self) -> bool {
+        !self.whole
+            && !self.clients
+            && self.services.is_empty()
+            && self.endpoints.is_empty()
+            && self.virtual_services.is_empty()
+            && self.destination_rules.is_empty()
+            && self.namespaces.is_empty()
+    }
+}
+
+/// The entries that differ between two maps, with what each map has; parts that the maps share are skipped.
+pub(crate) fn changed<'a, K: Ord + Clone, V: PartialEq + Clone>(
+    old: &'a OrdMap<K, V>,
+    new: &'a OrdMap<K, V>,
+) -> impl Iterator<Item = (&'a K, Option<&'a V>, Option<&'a V>)> {
+    old.diff(new).map(|item| match item {
+        DiffItem::Add(key, new) => (key, None, Some(new)),
+        DiffItem::Remove(key, old) => (key, Some(old), None),
+        DiffItem::Update { old: (key, old), new: (_, new) } => (key, Some(old), Some(new)),
+    })
+}

@@ -1,0 +1,344 @@
+//! What one kind of node may see of a snapshot. Nodes that see the same have equal keys and share one view.
+//!
+//! This is the only place that knows export lists, label selectors of clients, and which services a proxy serves.
+
+use super::{Delta, Snapshot, derive::target_port};
+use crate::{
+    id::{Host, Namespace, Shared},
+    model::{
+        DestinationRule, Endpoint, EndpointSet, Health, IdentitySource, Interception, Labels, Locality, Node, NodeSettings, ObjectKey,
+        Pod, Protocol, Registry, Role, Service, TargetPort, VirtualService, locality_label, selects,
+    },
+};
+use std::{net::IpAddr, sync::Arc};
+
+/// What of a node decides what it sees. Parts that a kind of resource does not depend on are `None` in the key
+/// of that kind, so that nodes which differ only there share it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct ViewKey {
+    /// What the proxy is for.
+    pub role: Role,
+    /// The namespace whose configuration it gets.
+    pub namespace: Namespace,
+    /// The domain that its short names are in.
+    pub domain: Arc<str>,
+    /// Those of its labels that some rule asks for.
+    pub labels: Labels,
+    /// The cluster that it is in.
+    pub cluster: Arc<str>,
+    /// The IP families that it uses.
+    pub families: Families,
+    /// Where its certificate comes from.
+    pub identity: IdentitySource,
+    /// Where it is: endpoints depend on it.
+    pub place: Option<Place>,
+    /// How it listens and what it calls itself: listeners depend on it.
+    pub face: Option<Face>,
+    /// What it serves: its inbound side depends on it.
+    pub targets: Option<Arc<[Target]>>,
+}
+
+/// The IP families that a proxy uses.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Families {
+    /// IPv4 alone.
+    V4,
+    /// IPv6 alone.
+    V6,
+    /// Both, with the first address's family preferred (`true`: IPv4).
+    Dual(bool),
+}
+
+impl Families {
+    /// The families of these addresses.
+    pub fn of(ips: &[IpAddr]) -> Self {
+        match (ips.iter().any(IpAddr::is_ipv4), ips.iter().any(IpAddr::is_ipv6)) {
+            (true, true) => Self::Dual(ips[0].is_ipv4()),
+            (false, true) => Self::V6,
+            _ => Self::V4,
+        }
+    }
+
+    /// The addresses that stand for every local one, the preferred first.
+    pub fn wildcards(self) -> &'static [&'static str] {
+        self.choose(&["0.0.0.0"], &["::"], &["0.0.0.0", "::"], &["::", "0.0.0.0"])
+    }
+
+    /// The loopback addresses, the preferred first.
+    pub fn loopbacks(self) -> &'static [&'static str] {
+        self.choose(&["127.0.0.1"], &["::1"], &["127.0.0.1", "::1"], &["::1", "127.0.0.1"])
+    }
+
+    /// The addresses that traffic to the own workload comes from, so that it is not captured again.
+    pub fn passthrough_sources(self) -> &'static [&'static str] {
+        self.choose(&["127.0.0.6"], &["::6"], &["127.0.0.6", "::6"], &["::6", "127.0.0.6"])
+    }
+
+    /// Whether an address is of a family that the proxy uses.
+    pub fn has(self, ip: IpAddr) -> bool {
+        match self {
+            Self::V4 => ip.is_ipv4(),
+            Self::V6 => ip.is_ipv6(),
+            Self::Dual(_) => true,
+        }
+    }
+
+    fn choose<T>(self, v4: T, v6: T, both4: T, both6: T) -> T {
+        match self {
+            Self::V4 => v4,
+            Self::V6 => v6,
+            Self::Dual(true) => both4,
+            Self::Dual(false) => both6,
+        }
+    }
+}
+
+/// Where a proxy is.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Place {
+    /// Region, zone and sub-zone.
+    pub locality: Locality,
+    /// The network.
+    pub network: Arc<str>,
+    /// The node of the cluster that it runs on.
+    pub cluster_node: Arc<str>,
+}
+
+/// How a proxy listens, and what it calls itself in traces.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Face {
+    /// How traffic gets to it.
+    pub interception: Interception,
+    /// Settings of its own.
+    pub settings: NodeSettings,
+    /// Its own addresses: it has no listener towards itself.
+    pub ips: Arc<[IpAddr]>,
+    /// The name of its application (label `service.istio.io/canonical-name`, or `unknown`).
+    pub canonical_name: Arc<str>,
+    /// Its version (label `service.istio.io/canonical-revision`, or `latest`).
+    pub canonical_revision: Arc<str>,
+    /// The mesh that it says it is in.
+    pub mesh: Arc<str>,
+}
+
+/// A port of a service that a proxy's workload serves.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Target {
+    /// The service.
+    pub service: Shared<Service>,
+    /// The number of the service's port.
+    pub port: u16,
+    /// The port of the workload.
+    pub target: u16,
+    /// What is spoken on it.
+    pub protocol: Protocol,
+}
+
+/// A snapshot as nodes with one key see it.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// The snapshot.
+    pub snapshot: &'a Snapshot,
+    /// Who looks.
+    pub key: &'a ViewKey,
+}
+
+impl Snapshot {
+    /// The whole key of a node: what it sees, where it is, how it listens, and what it serves.
+    pub fn view_key(&self, node: &Node) -> ViewKey {
+        let pod = self.pod_of(node);
+        let labels = pod.map_or(&node.labels, |p| &p.labels);
+        let asked = |key: &Arc<str>| self.index.client_labels.contains_key(key);
+        let label = |key: &str, or: &str| labels.get(key).cloned().unwrap_or_else(|| or.into());
+        ViewKey {
+            role: node.role,
+            namespace: node.namespace.clone(),
+            domain: node.domain.clone(),
+            labels: labels.iter().filter(|(k, _)| asked(k)).map(|(k, v)| (k.clone(), v.clone())).collect(),
+            cluster: node.cluster.clone(),
+            families: Families::of(&node.ips),
+            identity: node.identity,
+            place: Some(Place {
+                locality: self.locality_of_node(node, pod),
+                network: node.network.clone(),
+                cluster_node: node.cluster_node.clone(),
+            }),
+            face: Some(Face {
+                interception: node.interception,
+                settings: node.settings.clone(),
+                ips: node.ips.clone().into(),
+                canonical_name: label("service.istio.io/canonical-name", "unknown"),
+                canonical_revision: label("service.istio.io/canonical-revision", "latest"),
+                mesh: node.mesh.clone(),
+            }),
+            targets: Some(self.targets(node, pod)),
+        }
+    }
+
+    /// Whether a node's key may differ between two snapshots that differ by `delta`.
+    pub fn may_change_key(delta: &Delta, node: &Node) -> bool {
+        delta.whole || delta.clients || delta.namespaces.contains(&node.namespace)
+    }
+
+    /// The pod that a node runs in, where it is known.
+    pub fn pod_of(&self, node: &Node) -> Option<&Arc<Pod>> {
+        let key = ObjectKey { namespace: node.namespace.clone(), name: node.pod.clone() };
+        self.pods.get(&key).or_else(|| node.ips.first().and_then(|ip| self.pod_by_ip(&node.namespace, *ip)))
+    }
+
+    fn locality_of_node(&self, node: &Node, pod: Option<&Arc<Pod>>) -> Locality {
+        pod.map(|p| self.locality_of(p))
+            .filter(|l| !l.is_empty())
+            .or_else(|| locality_label(&node.labels))
+            .unwrap_or_else(|| node.locality.clone())
+    }
+
+    /// The ports that a node's workload serves: for each port of the workload, the oldest service that leads there.
+    fn targets(&self, node: &Node, pod: Option<&Arc<Pod>>) -> Arc<[Target]> {
+        if node.role != Role::Sidecar {
+            return Arc::default();
+        }
+        let labels = pod.map_or(&node.labels, |p| &p.labels);
+        let mut services: Vec<_> = self.selecting(&node.namespace, labels).collect();
+        if services.is_empty() {
+            services = node.ips.iter().flat_map(|ip| self.listing(&node.namespace, *ip)).collect();
+        }
+        services.sort_by(|a, b| (a.created, &a.host).cmp(&(b.created, &b.host)));
+        let mut targets: Vec<Target> = Vec::new();
+        for service in services {
+            for port in &service.ports {
+                let target = match (pod, &port.target) {
+                    (Some(pod), target) => target_port(target, pod),
+                    (None, TargetPort::Number(number)) => Some(*number),
+                    (None, TargetPort::Name(_)) => None,
+                };
+                let Some(target) = target else { continue };
+                if targets.iter().all(|t| t.target != target) {
+                    targets.push(Target { service: service.clone(), port: port.number, target, protocol: port.protocol });
+                }
+            }
+        }
+        targets.into()
+    }
+
+    /// The services of a namespace without a selector whose slices list an address.
+    fn listing(&self, namespace: &Namespace, ip: IpAddr) -> Vec<&Shared<Service>> {
+        let slices = self.index.slices_by_ip.get(&ip).into_iter().flatten().filter_map(|id| self.slices.get(id));
+        slices
+            .filter(|s| s.namespace == *namespace)
+            .flat_map(|slice| self.services().filter(|s| s.namespace == slice.namespace && s.name == slice.service))
+            .filter(|s| s.selector.is_empty())
+            .collect()
+    }
+}
+
+impl<'a> View<'a> {
+    /// The service of this host that the view's nodes see: the own namespace's first, then a Kubernetes Service,
+    /// then the oldest (Istio: `sidecar.go`, same hostname in several namespaces).
+    pub fn service(&self, host: &str) -> Option<&'a Shared<Service>> {
+        let visible = self.snapshot.services_of(host).iter().filter(|s| self.sees_service(s));
+        visible.min_by_key(|s| (s.namespace != self.key.namespace, s.registry != Registry::Kubernetes))
+    }
+
+    /// Every service that the view's nodes see, by host.
+    pub fn services(&self) -> impl Iterator<Item = &'a Shared<Service>> + use<'a> {
+        let view = *self;
+        self.snapshot.index.services.keys().filter_map(move |host| view.service(host))
+    }
+
+    /// The services seen that have a port of this number, the oldest first.
+    pub fn services_on(&self, port: u16) -> Vec<&'a Shared<Service>> {
+        let mut services: Vec<_> = self
+            .snapshot
+            .index
+            .hosts_on(port)
+            .filter_map(|host| self.service(host))
+            .filter(|s| s.port(port).is_some())
+            .collect();
+        services.sort_by(|a, b| (a.created, &a.name, &a.namespace).cmp(&(b.created, &b.name, &b.namespace)));
+        services
+    }
+
+    /// Every port number that some service has, in order.
+    pub fn ports(&self) -> impl Iterator<Item = u16> + 'a {
+        self.snapshot.index.port_numbers()
+    }
+
+    /// The endpoints of a service.
+    pub fn endpoints(&self, service: &Service) -> Option<&'a Shared<EndpointSet>> {
+        self.snapshot.endpoints(&service.key())
+    }
+
+    /// The DestinationRules in force for a host, as Istio finds them: the most specific ones of the client's
+    /// namespace, else of the service's, else of the root namespace. Within one level the oldest comes first.
+    pub fn destination_rules(&self, host: &Host, of: &Namespace) -> Vec<&'a Shared<DestinationRule>> {
+        let root = &self.snapshot.mesh.root_namespace;
+        let client = &self.key.namespace;
+        let levels: &[&Namespace] = match client == root {
+            true => &[of, root],
+            false => &[client, of, root],
+        };
+        for level in levels {
+            for candidate in host.candidates() {
+                let rules = self.snapshot.index.destination_rules.get(&*candidate).map_or(&[][..], |l| l);
+                let found: Vec<_> =
+                    rules.iter().filter(|r| r.namespace() == *level && self.sees_destination_rule(r)).collect();
+                if !found.is_empty() {
+                    return found;
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    /// The VirtualServices that apply to a host in sidecars, those that name it exactly before those with
+    /// wildcards, the nearest wildcard first, and the oldest first within one name.
+    pub fn virtual_services(&self, host: &Host) -> Vec<&'a Shared<VirtualService>> {
+        let named = host.candidates().filter_map(|c| self.snapshot.index.virtual_services.get(&*c));
+        named.flat_map(|list| list.iter()).filter(|r| self.sees_virtual_service(r)).collect()
+    }
+
+    /// Every VirtualService for sidecars that the view's nodes see, the oldest first.
+    pub fn all_virtual_services(&self) -> Vec<&'a Shared<VirtualService>> {
+        let mut all: Vec<_> = self.snapshot.virtual_services.values().filter(|r| self.sees_virtual_service(r)).collect();
+        all.sort_by(|a, b| a.rank().cmp(&b.rank()));
+        all
+    }
+
+    /// Whether the view's nodes see a service.
+    pub fn sees_service(&self, service: &Service) -> bool {
+        let default = &self.snapshot.mesh.service_export_to;
+        service.export_to.visible(&service.namespace, &self.key.namespace, default)
+    }
+
+    /// Whether a rule is for the view's nodes, as sidecars.
+    pub fn sees_virtual_service(&self, rule: &VirtualService) -> bool {
+        let default = &self.snapshot.mesh.virtual_service_export_to;
+        rule.gateways.iter().any(|g| &**g == "mesh")
+            && rule.export_to.visible(rule.namespace(), &self.key.namespace, default)
+    }
+
+    /// Whether a rule is for the view's nodes. One with a selector is for its own namespace alone.
+    pub fn sees_destination_rule(&self, rule: &DestinationRule) -> bool {
+        let own = rule.namespace() == &self.key.namespace;
+        match &rule.selector {
+            Some(selector) => own && selects(selector, &self.key.labels),
+            None => {
+                let default = &self.snapshot.mesh.destination_rule_export_to;
+                rule.export_to.visible(rule.namespace(), &self.key.namespace, default)
+            }
+        }
+    }
+
+    /// Whether labels that a rule asks of its client are those of the view's nodes.
+    pub fn is_client(&self, labels: &Labels, namespace: &str) -> bool {
+        selects(labels, &self.key.labels) && (namespace.is_empty() || namespace == &*self.key.namespace)
+    }
+
+    /// Whether a client gets an endpoint at all: those that go away, and those of other nodes where the service
+    /// is for its own node alone, are left out.
+    pub fn gets_endpoint(&self, service: &Service, endpoint: &Endpoint) -> bool {
+        let own_node = || self.key.place.as_ref().is_some_and(|p| p.cluster_node == endpoint.node);
+        !matches!(endpoint.health, Health::Terminating | Health::Draining) && (!service.node_local || own_node())
+    }
+}

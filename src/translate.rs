@@ -1,0 +1,102 @@
+//! Translation: from a view of a snapshot to encoded xDS resources. Pure: the same snapshot and the same key
+//! give the same bytes, always.
+//!
+//! A *part* is what nodes with one key are served of one kind; it consists of *units* (a host, a port), each
+//! of which is selected and rendered on its own. Selecting joins what the view has into small *inputs*;
+//! rendering takes nothing but its input, so that a rendered resource may be kept by the input's fingerprint.
+
+mod cluster;
+mod endpoint;
+mod listener;
+mod part;
+mod route;
+
+pub use part::{Config, Part, PartKind, Unit};
+
+use crate::{
+    id::{ObjectRef, ResourceType, fingerprint, fingerprint_bytes},
+    problem::Problem,
+};
+use bytes::Bytes;
+use std::{hash::Hash, sync::Arc};
+
+/// One encoded xDS resource.
+#[derive(Clone, Debug)]
+pub struct Resource {
+    /// Its type.
+    pub kind: ResourceType,
+    /// Its name.
+    pub name: Arc<str>,
+    /// The hash of its bytes: the same resource has the same version, also after a restart.
+    pub version: u64,
+    /// The encoded message.
+    pub body: Bytes,
+    /// The objects that it comes from.
+    pub sources: Arc<[ObjectRef]>,
+}
+
+impl Resource {
+    /// The resource with these bytes.
+    pub fn new(kind: ResourceType, name: impl Into<Arc<str>>, body: impl Into<Bytes>, sources: Vec<ObjectRef>) -> Self {
+        let body = body.into();
+        Self { kind, name: name.into(), version: fingerprint_bytes(&body), body, sources: sources.into() }
+    }
+
+    /// The version as it is on the wire.
+    pub fn version_text(&self) -> String {
+        format!("{:016x}", self.version)
+    }
+}
+
+impl PartialEq for Resource {
+    fn eq(&self, other: &Self) -> bool {
+        (self.kind, self.version, &self.name) == (other.kind, other.version, &other.name)
+    }
+}
+
+impl Eq for Resource {}
+
+impl Hash for Resource {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (self.kind, self.version, &self.name).hash(state);
+    }
+}
+
+/// All that one resource is made from. It is the key under which the resource is kept, so nothing that is
+/// not in it can have an effect on the resource.
+pub trait Input: Hash {
+    /// Makes the resource.
+    fn render(&self) -> Resource;
+}
+
+/// Makes resources, or knows where they are kept.
+pub trait Renderer {
+    /// The resource of the input with this fingerprint; `render` makes it.
+    fn resource(&self, fingerprint: u128, render: &dyn Fn() -> Resource) -> Arc<Resource>;
+}
+
+impl dyn Renderer + '_ {
+    /// The resource of an input.
+    pub fn get<I: Input>(&self, input: &I) -> Arc<Resource> {
+        self.resource(fingerprint(&(std::any::type_name::<I>(), input)), &|| input.render())
+    }
+}
+
+/// A renderer that keeps nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Direct;
+
+impl Renderer for Direct {
+    fn resource(&self, _: u128, render: &dyn Fn() -> Resource) -> Arc<Resource> {
+        Arc::new(render())
+    }
+}
+
+/// What one unit gives.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Built {
+    /// Its resources.
+    pub resources: Vec<Arc<Resource>>,
+    /// What is wrong with the objects that they come from, as far as this view is concerned.
+    pub problems: Vec<Problem>,
+}

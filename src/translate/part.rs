@@ -1,0 +1,224 @@
+//! Parts, and how they follow the world: a part is built once and then only its affected units are built anew.
+
+use super::{Built, Renderer, Resource, cluster, endpoint, listener, route};
+use crate::{
+    id::{Host, ResourceType},
+    model::Node,
+    problem::Problem,
+    snapshot::{Delta, Snapshot, View, ViewKey},
+};
+use imbl::{OrdMap, ordmap::DiffItem};
+use std::{collections::BTreeSet, sync::Arc};
+
+/// The kinds of parts, each with its own idea of what a key is made of and what a unit is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum PartKind {
+    /// Outbound clusters; a unit is a host.
+    Clusters,
+    /// Endpoints of outbound clusters; a unit is a host.
+    Endpoints,
+    /// Outbound listeners; a unit is a port.
+    Listeners,
+    /// Outbound routes; a unit is a port.
+    Routes,
+    /// Inbound listeners and clusters; one unit.
+    Inbound,
+}
+
+/// What is built on its own.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Unit {
+    /// What is always there.
+    Fixed,
+    /// What a host needs.
+    Host(Host),
+    /// What a port needs.
+    Port(u16),
+}
+
+/// Which units a difference affects.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Affected {
+    /// All of them.
+    All,
+    /// These.
+    Units(BTreeSet<Unit>),
+}
+
+impl PartKind {
+    /// All kinds, in the order in which a proxy needs them.
+    pub const ALL: [PartKind; 5] = [Self::Clusters, Self::Endpoints, Self::Listeners, Self::Routes, Self::Inbound];
+
+    /// What of a node's whole key a part of this kind depends on. Nodes that differ elsewhere share it.
+    pub fn key(self, whole: &ViewKey) -> ViewKey {
+        let place = matches!(self, Self::Endpoints);
+        let face = matches!(self, Self::Listeners | Self::Inbound);
+        let targets = matches!(self, Self::Inbound);
+        ViewKey {
+            place: whole.place.clone().filter(|_| place),
+            face: whole.face.clone().filter(|_| face),
+            targets: whole.targets.clone().filter(|_| targets),
+            ..whole.clone()
+        }
+    }
+
+    fn units(self, view: &View<'_>) -> BTreeSet<Unit> {
+        match self {
+            Self::Clusters => cluster::units(view),
+            Self::Endpoints => endpoint::units(view),
+            Self::Listeners => listener::outbound::units(view),
+            Self::Routes => route::units(view),
+            Self::Inbound => BTreeSet::from([Unit::Fixed]),
+        }
+    }
+
+    fn affected(self, old: &View<'_>, new: &View<'_>, delta: &Delta) -> Affected {
+        match self {
+            _ if delta.whole => Affected::All,
+            Self::Clusters => cluster::affected(old, new, delta),
+            Self::Endpoints => endpoint::affected(old, new, delta),
+            Self::Listeners => listener::outbound::affected(old, new, delta),
+            Self::Routes => route::affected(old, new, delta),
+            Self::Inbound => listener::inbound::affected(new, delta),
+        }
+    }
+
+    fn build(self, view: &View<'_>, unit: &Unit, renderer: &dyn Renderer) -> Built {
+        match self {
+            Self::Clusters => cluster::build(view, unit, renderer),
+            Self::Endpoints => endpoint::build(view, unit, renderer),
+            Self::Listeners => listener::outbound::build(view, unit, renderer),
+            Self::Routes => route::build(view, unit, renderer),
+            Self::Inbound => listener::inbound::build(view, renderer),
+        }
+    }
+}
+
+type Table = OrdMap<Arc<str>, Arc<Resource>>;
+
+/// What nodes with one key are served of one kind. Parts that follow one another share what did not change.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// The kind.
+    pub kind: PartKind,
+    /// Who is served.
+    pub key: Arc<ViewKey>,
+    units: OrdMap<Unit, Arc<Built>>,
+    tables: [Table; ResourceType::ALL.len()],
+}
+
+impl Part {
+    /// Builds the part from nothing.
+    pub fn build(kind: PartKind, key: Arc<ViewKey>, snapshot: &Snapshot, renderer: &dyn Renderer) -> Self {
+        let mut part = Self { kind, key: key.clone(), units: OrdMap::new(), tables: Default::default() };
+        let view = View { snapshot, key: &key };
+        for unit in kind.units(&view) {
+            part.rebuild(&view, unit, renderer);
+        }
+        part
+    }
+
+    /// The part after the world went from `old`, which it was built from, to `new`; `delta` is their difference.
+    #[must_use]
+    pub fn update(&self, old: &Snapshot, new: &Snapshot, delta: &Delta, renderer: &dyn Renderer) -> Self {
+        let (before, now) = (View { snapshot: old, key: &self.key }, View { snapshot: new, key: &self.key });
+        let units = match self.kind.affected(&before, &now, delta) {
+            Affected::Units(units) => units,
+            Affected::All => self.units.keys().cloned().chain(self.kind.units(&now)).collect(),
+        };
+        let mut next = self.clone();
+        for unit in units {
+            next.rebuild(&now, unit, renderer);
+        }
+        next
+    }
+
+    fn rebuild(&mut self, view: &View<'_>, unit: Unit, renderer: &dyn Renderer) {
+        let built = self.kind.build(view, &unit, renderer);
+        let old = self.units.get(&unit);
+        if old.is_some_and(|old| **old == built) {
+            return;
+        }
+        for gone in old.map(|o| o.resources.clone()).unwrap_or_default() {
+            if !built.resources.iter().any(|r| (r.kind, &r.name) == (gone.kind, &gone.name)) {
+                self.tables[gone.kind as usize].remove(&gone.name);
+            }
+        }
+        for resource in &built.resources {
+            let table = &mut self.tables[resource.kind as usize];
+            if table.get(&resource.name) != Some(resource) {
+                table.insert(resource.name.clone(), resource.clone());
+            }
+        }
+        match built == Built::default() {
+            true => drop(self.units.remove(&unit)),
+            false => drop(self.units.insert(unit, Arc::new(built))),
+        }
+    }
+
+    /// What translating for these nodes found wrong.
+    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
+        self.units.values().flat_map(|b| &b.problems)
+    }
+}
+
+/// All that one node is served: its parts.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    parts: Vec<Arc<Part>>,
+}
+
+impl Config {
+    /// The configuration that consists of these parts.
+    pub fn new(parts: Vec<Arc<Part>>) -> Self {
+        Self { parts }
+    }
+
+    /// Translates everything for a node, from nothing.
+    pub fn of(snapshot: &Snapshot, node: &Node, renderer: &dyn Renderer) -> Self {
+        let whole = snapshot.view_key(node);
+        let part = |kind: PartKind| Arc::new(Part::build(kind, Arc::new(kind.key(&whole)), snapshot, renderer));
+        Self::new(PartKind::ALL.into_iter().map(part).collect())
+    }
+
+    /// The parts.
+    pub fn parts(&self) -> &[Arc<Part>] {
+        &self.parts
+    }
+
+    /// The resource of this type and name.
+    pub fn get(&self, kind: ResourceType, name: &str) -> Option<&Arc<Resource>> {
+        self.parts.iter().find_map(|p| p.tables[kind as usize].get(name))
+    }
+
+    /// Every resource of a type, part by part and by name within.
+    pub fn all(&self, kind: ResourceType) -> impl Iterator<Item = &Arc<Resource>> {
+        self.parts.iter().flat_map(move |p| p.tables[kind as usize].values())
+    }
+
+    /// How many resources of a type there are.
+    pub fn count(&self, kind: ResourceType) -> usize {
+        self.parts.iter().map(|p| p.tables[kind as usize].len()).sum()
+    }
+
+    /// What differs from `old` in a type: each name with what it now is, `None` where it is gone. The work is
+    /// in proportion to the difference where the parts follow one another.
+    pub fn changes(&self, old: &Config, kind: ResourceType) -> Vec<(Arc<str>, Option<Arc<Resource>>)> {
+        let mut changes = Vec::new();
+        let empty = Table::new();
+        for at in 0..self.parts.len().max(old.parts.len()) {
+            let table = |c: &Config| c.parts.get(at).map(|p| p.tables[kind as usize].clone());
+            let (before, now) = (table(old).unwrap_or_else(|| empty.clone()), table(self).unwrap_or_else(|| empty.clone()));
+            changes.extend(before.diff(&now).map(|item| match item {
+                DiffItem::Remove(name, _) => (name.clone(), self.get(kind, name).cloned()),
+                DiffItem::Add(name, new) | DiffItem::Update { new: (name, new), .. } => (name.clone(), Some(new.clone())),
+            }));
+        }
+        changes
+    }
+
+    /// What translating for this node found wrong.
+    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
+        self.parts.iter().flat_map(|p| p.problems())
+    }
+}
