@@ -224,15 +224,8 @@ pub enum ResourceType {
 
 impl ResourceType {
     /// Every type, in the order of sending.
-    pub const ALL: [ResourceType; 7] = [
-        Self::Cluster,
-        Self::Endpoints,
-        Self::Listener,
-        Self::Route,
-        Self::VirtualHost,
-        Self::Secret,
-        Self::Extension,
-    ];
+    pub const ALL: [ResourceType; 7] =
+        [Self::Cluster, Self::Endpoints, Self::Listener, Self::Route, Self::VirtualHost, Self::Secret, Self::Extension];
 
     /// The type URL on the wire.
     pub const fn type_url(self) -> &'static str {

@@ -21,10 +21,25 @@ const RANKS: &[&[&str]] = &[
 /// Rooms whose results depend on nothing but their arguments.
 const PURE: &[&str] = &["id", "problem", "api", "model", "parse", "snapshot", "translate"];
 const IMPURE: &[&str] = &[
-    "tokio", "tonic", "kube::", "std::env", "std::fs", "SystemTime", "Instant::", "rand::", "tracing::", "static mut",
-    "OnceLock", "LazyLock", "Mutex", "RwLock", "println!", "HashMap",
+    "tokio",
+    "tonic",
+    "kube::",
+    "std::env",
+    "std::fs",
+    "SystemTime",
+    "Instant::",
+    "rand::",
+    "tracing::",
+    "static mut",
+    "OnceLock",
+    "LazyLock",
+    "Mutex",
+    "RwLock",
+    "println!",
+    "HashMap",
 ];
-const BANNED: &[&str] = &["util", "utils", "helper", "helpers", "common", "misc", "types", "manager", "impl", "base", "core", "mod"];
+const BANNED: &[&str] =
+    &["util", "utils", "helper", "helpers", "common", "misc", "types", "manager", "impl", "base", "core", "mod"];
 const MAX_LINES: usize = 600;
 
 #[test]

@@ -20,7 +20,9 @@ mod generated {
 pub use generated::{envoy, google, xds};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use google::protobuf::{Any, BoolValue, DoubleValue, Duration, ListValue, Struct, UInt32Value, UInt64Value, Value, value};
+use google::protobuf::{
+    Any, BoolValue, DoubleValue, Duration, ListValue, Struct, UInt32Value, UInt64Value, Value, value,
+};
 use prost::{Message, Name};
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use std::sync::LazyLock;
@@ -120,7 +122,8 @@ pub fn splice<'a>(message: &impl Message, number: u32, parts: impl Iterator<Item
 /// When the type is not one of Envoy's API, or the bytes are not of that type; the text says which.
 pub fn to_json(type_url: &str, body: &[u8]) -> Result<serde_json::Value, String> {
     let name = type_url.rsplit('/').next().unwrap_or(type_url);
-    let descriptor = pool().get_message_by_name(name).ok_or_else(|| format!("{type_url} is not a type of Envoy's API"))?;
+    let descriptor =
+        pool().get_message_by_name(name).ok_or_else(|| format!("{type_url} is not a type of Envoy's API"))?;
     let message = DynamicMessage::decode(descriptor, body).map_err(|e| format!("{type_url}: {e}"))?;
     message
         .serialize_with_options(serde_json::value::Serializer, &SerializeOptions::new())
@@ -159,16 +162,15 @@ mod tests {
             name: "l".into(),
             listener_filters: vec![envoy::config::listener::v3::ListenerFilter {
                 name: "f".into(),
-                config_type: Some(
-                    envoy::config::listener::v3::listener_filter::ConfigType::TypedConfig(any(
-                        &envoy::extensions::filters::listener::original_dst::v3::OriginalDst {},
-                    )),
-                ),
+                config_type: Some(envoy::config::listener::v3::listener_filter::ConfigType::TypedConfig(any(
+                    &envoy::extensions::filters::listener::original_dst::v3::OriginalDst {},
+                ))),
                 ..Default::default()
             }],
             ..Default::default()
         };
-        let json = to_json(&envoy::config::listener::v3::Listener::type_url(), &listener.encode_to_vec()).expect("valid");
+        let json =
+            to_json(&envoy::config::listener::v3::Listener::type_url(), &listener.encode_to_vec()).expect("valid");
         assert_eq!(
             json["listenerFilters"][0]["typedConfig"]["@type"],
             "type.googleapis.com/envoy.extensions.filters.listener.original_dst.v3.OriginalDst"

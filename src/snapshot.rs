@@ -13,8 +13,8 @@ pub use view::{Face, Families, Place, Target, View, ViewKey};
 use crate::{
     id::{Host, Kind, Namespace, ObjectRef, ServiceKey, Shared},
     model::{
-        Change, ClusterNode, DestinationRule, EndpointSet, Labels, Mesh, NamespaceInfo, Object, ObjectKey, Pod, Service,
-        Slice, State, VirtualService,
+        Change, ClusterNode, DestinationRule, EndpointSet, Labels, Mesh, NamespaceInfo, Object, ObjectKey, Pod,
+        Service, Slice, State, VirtualService,
     },
     problem::Problem,
 };

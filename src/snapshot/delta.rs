@@ -32,7 +32,8 @@ impl Delta {
     pub fn between(old: &Snapshot, new: &Snapshot) -> Self {
         let mut delta = Self {
             whole: old.mesh != new.mesh,
-            clients: changed(&old.index.client_labels, &new.index.client_labels).any(|(_, a, b)| a.is_none() || b.is_none())
+            clients: changed(&old.index.client_labels, &new.index.client_labels)
+                .any(|(_, a, b)| a.is_none() || b.is_none())
                 || changed(&old.nodes, &new.nodes).next().is_some(),
             ..Self::default()
         };

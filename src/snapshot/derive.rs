@@ -12,11 +12,7 @@ use crate::{
     },
 };
 use imbl::{OrdMap, OrdSet};
-use std::{
-    collections::BTreeSet,
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 impl Snapshot {
     /// Sets or removes the service that an object defines.
@@ -98,7 +94,10 @@ impl Snapshot {
         dirty.extend(self.selecting(&pod.namespace, &pod.labels).map(|s| s.key()));
         for id in pod.ips.iter().filter_map(|ip| self.index.slices_by_ip.get(ip)).flatten() {
             if let Some(slice) = self.slices.get(id) {
-                self.mark_service(&ObjectKey { namespace: slice.namespace.clone(), name: slice.service.clone() }, dirty);
+                self.mark_service(
+                    &ObjectKey { namespace: slice.namespace.clone(), name: slice.service.clone() },
+                    dirty,
+                );
             }
         }
     }
@@ -232,9 +231,7 @@ impl Snapshot {
 
     /// Where a pod stands: what its labels say, or where its node stands.
     pub fn locality_of(&self, pod: &Pod) -> Locality {
-        pod.own_locality()
-            .or_else(|| self.nodes.get(&pod.node).map(|n| n.locality.clone()))
-            .unwrap_or_default()
+        pod.own_locality().or_else(|| self.nodes.get(&pod.node).map(|n| n.locality.clone())).unwrap_or_default()
     }
 
     /// The pod of a namespace that has this address, unless it shares it with its node.

@@ -6,8 +6,9 @@ use super::{Delta, Snapshot, derive::target_port};
 use crate::{
     id::{Host, Namespace, Shared},
     model::{
-        DestinationRule, Endpoint, EndpointSet, Health, IdentitySource, Interception, Labels, Locality, Node, NodeSettings, ObjectKey,
-        Pod, Protocol, Registry, Role, Service, TargetPort, VirtualService, locality_label, selects,
+        DestinationRule, Endpoint, EndpointSet, Health, IdentitySource, Interception, Labels, Locality, Node,
+        NodeSettings, ObjectKey, Pod, Protocol, Registry, Role, Service, TargetPort, VirtualService, locality_label,
+        selects,
     },
 };
 use std::{net::IpAddr, sync::Arc};
@@ -214,7 +215,12 @@ impl Snapshot {
                 };
                 let Some(target) = target else { continue };
                 if targets.iter().all(|t| t.target != target) {
-                    targets.push(Target { service: service.clone(), port: port.number, target, protocol: port.protocol });
+                    targets.push(Target {
+                        service: service.clone(),
+                        port: port.number,
+                        target,
+                        protocol: port.protocol,
+                    });
                 }
             }
         }
@@ -300,7 +306,8 @@ impl<'a> View<'a> {
 
     /// Every VirtualService for sidecars that the view's nodes see, the oldest first.
     pub fn all_virtual_services(&self) -> Vec<&'a Shared<VirtualService>> {
-        let mut all: Vec<_> = self.snapshot.virtual_services.values().filter(|r| self.sees_virtual_service(r)).collect();
+        let mut all: Vec<_> =
+            self.snapshot.virtual_services.values().filter(|r| self.sees_virtual_service(r)).collect();
         all.sort_by(|a, b| a.rank().cmp(&b.rank()));
         all
     }

@@ -7,7 +7,13 @@ use super::{
 use crate::{
     id::{Host, ObjectRef, ResourceType, Shared},
     model::{DestinationRule, Labels, Mesh, Protocol, Resolution, Service, Subset},
-    pb::{self, envoy::config::cluster::v3::{Cluster, cluster::{ClusterDiscoveryType, DiscoveryType}}},
+    pb::{
+        self,
+        envoy::config::cluster::v3::{
+            Cluster,
+            cluster::{ClusterDiscoveryType, DiscoveryType},
+        },
+    },
     snapshot::{Delta, View},
 };
 use prost::Message;
@@ -24,7 +30,9 @@ pub(super) fn affected(old: &View<'_>, new: &View<'_>, delta: &Delta) -> Affecte
     for rule in &delta.destination_rules {
         match rule.host.is_wildcard() {
             false => drop(hosts.insert(rule.host.clone())),
-            true => hosts.extend([old, new].into_iter().flat_map(View::services).map(|s| s.host.clone()).filter(|h| rule.host.covers(h))),
+            true => hosts.extend(
+                [old, new].into_iter().flat_map(View::services).map(|s| s.host.clone()).filter(|h| rule.host.covers(h)),
+            ),
         }
     }
     Affected::Units(hosts.into_iter().map(Unit::Host).collect())
@@ -33,7 +41,9 @@ pub(super) fn affected(old: &View<'_>, new: &View<'_>, delta: &Delta) -> Affecte
 pub(super) fn build(view: &View<'_>, unit: &Unit, renderer: &dyn Renderer) -> Built {
     let Unit::Host(host) = unit else { return Built::default() };
     let Some(service) = view.service(host) else { return Built::default() };
-    let resources = names(view, service).into_iter().map(|n| renderer.get(&Outbound { name: n.name, source: service.source.clone() }));
+    let resources = names(view, service)
+        .into_iter()
+        .map(|n| renderer.get(&Outbound { name: n.name, source: service.source.clone() }));
     Built { resources: resources.collect(), problems: Vec::new() }
 }
 

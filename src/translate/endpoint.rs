@@ -12,7 +12,8 @@ use crate::{
         envoy::config::{
             core::v3::{Address, HealthStatus, Metadata, Pipe, SocketAddress, address, socket_address::PortSpecifier},
             endpoint::v3::{
-                ClusterLoadAssignment, Endpoint as EndpointPb, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
+                ClusterLoadAssignment, Endpoint as EndpointPb, LbEndpoint, LocalityLbEndpoints,
+                lb_endpoint::HostIdentifier,
             },
         },
     },
@@ -101,7 +102,10 @@ impl Input for Assignment {
 }
 
 fn group(locality: &Locality, endpoints: Vec<LbEndpoint>) -> LocalityLbEndpoints {
-    let weight = endpoints.iter().filter_map(|e| e.load_balancing_weight.as_ref()).fold(0u32, |sum, w| sum.saturating_add(w.value));
+    let weight = endpoints
+        .iter()
+        .filter_map(|e| e.load_balancing_weight.as_ref())
+        .fold(0u32, |sum, w| sum.saturating_add(w.value));
     LocalityLbEndpoints {
         locality: Some(pb::envoy::config::core::v3::Locality {
             region: locality.region.to_string(),
@@ -160,7 +164,8 @@ pub(super) fn socket_address(host: &str, port: u16) -> Address {
 fn metadata(endpoint: &Endpoint) -> Option<Metadata> {
     let mut filter_metadata = BTreeMap::new();
     if endpoint.tls {
-        filter_metadata.insert("envoy.transport_socket_match".to_owned(), pb::fields([("tlsMode", pb::string("istio"))]));
+        filter_metadata
+            .insert("envoy.transport_socket_match".to_owned(), pb::fields([("tlsMode", pb::string("istio"))]));
     }
     if !endpoint.workload.is_empty() {
         let label = |keys: &[&str]| keys.iter().find_map(|k| endpoint.labels.get(*k)).cloned().unwrap_or_default();

@@ -208,10 +208,13 @@ impl Config {
         let empty = Table::new();
         for at in 0..self.parts.len().max(old.parts.len()) {
             let table = |c: &Config| c.parts.get(at).map(|p| p.tables[kind as usize].clone());
-            let (before, now) = (table(old).unwrap_or_else(|| empty.clone()), table(self).unwrap_or_else(|| empty.clone()));
+            let (before, now) =
+                (table(old).unwrap_or_else(|| empty.clone()), table(self).unwrap_or_else(|| empty.clone()));
             changes.extend(before.diff(&now).map(|item| match item {
                 DiffItem::Remove(name, _) => (name.clone(), self.get(kind, name).cloned()),
-                DiffItem::Add(name, new) | DiffItem::Update { new: (name, new), .. } => (name.clone(), Some(new.clone())),
+                DiffItem::Add(name, new) | DiffItem::Update { new: (name, new), .. } => {
+                    (name.clone(), Some(new.clone()))
+                }
             }));
         }
         changes
