@@ -1,6 +1,7 @@
 //! From objects as users write them to the model: one file per kind, total and pure. The same functions serve
 //! files, the Kubernetes watch, the validating webhook and the offline commands.
 
+mod node;
 mod raw;
 
 use crate::{
@@ -11,6 +12,7 @@ use crate::{
 use serde_json::Value;
 use std::sync::Arc;
 
+pub use node::node;
 pub use raw::{Meta, meta};
 
 /// What parsing depends on beside the object itself.

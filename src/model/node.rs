@@ -45,6 +45,8 @@ pub struct Node {
     pub identity: IdentitySource,
     /// Its version of Istio's agent; empty for a proxy without one.
     pub version: Arc<str>,
+    /// Its named container ports, as its metadata has them.
+    pub ports: Vec<(Arc<str>, u16)>,
     /// Settings of its own that change listeners and routes.
     pub settings: NodeSettings,
 }
