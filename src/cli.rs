@@ -1,1 +1,138 @@
-//! cli
+//! The command line: what can be asked of the binary, and what it answers with.
+
+mod offline;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{path::PathBuf, process::ExitCode};
+
+/// Exit code for a command line that cannot be understood (`EX_USAGE`).
+const USAGE: u8 = 64;
+
+/// A service-mesh control plane that reads Istio's APIs and drives stock Envoy.
+#[derive(Debug, Parser)]
+#[command(name = "mainsheet", version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print what a proxy would be served, from files.
+    Translate(Translate),
+    /// Print what is wrong with the objects in files.
+    Validate(Validate),
+    /// Hold what proxies would be served against golden files.
+    Golden(Golden),
+}
+
+#[derive(Debug, Args)]
+struct Files {
+    /// A file or directory of YAML or JSON; may be given several times.
+    #[arg(short, long = "file", value_name = "FILE|DIR", required = true, num_args = 1..)]
+    files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Translate {
+    #[command(flatten)]
+    files: Files,
+    /// The pod whose proxy is asked about.
+    #[arg(long, value_name = "POD[.NAMESPACE]", required_unless_present = "node", conflicts_with = "node")]
+    proxy: Option<String>,
+    /// What the proxy of the pod is for.
+    #[arg(long, value_enum, default_value = "sidecar")]
+    proxy_type: ProxyType,
+    /// An Envoy Node as JSON or YAML: all that is known of the proxy, as over the wire.
+    #[arg(long, value_name = "FILE")]
+    node: Option<PathBuf>,
+    /// The types to print.
+    #[arg(long = "type", value_enum, value_delimiter = ',')]
+    types: Vec<Type>,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value = "yaml")]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+struct Validate {
+    #[command(flatten)]
+    files: Files,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: Report,
+}
+
+#[derive(Debug, Args)]
+struct Golden {
+    /// Directories that are cases or hold some.
+    #[arg(required = true)]
+    dirs: Vec<PathBuf>,
+    /// Rewrite the files instead.
+    #[arg(long)]
+    bless: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ProxyType {
+    /// Beside a workload.
+    Sidecar,
+    /// A gateway.
+    Router,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Type {
+    /// Clusters.
+    Cds,
+    /// Endpoints.
+    Eds,
+    /// Listeners.
+    Lds,
+    /// Route configurations.
+    Rds,
+    /// Secrets.
+    Sds,
+    /// Extension configurations.
+    Ecds,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Output {
+    /// YAML.
+    Yaml,
+    /// JSON.
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Report {
+    /// A line for each problem.
+    Text,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+}
+
+/// Runs the command that the process was called with.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { USAGE } else { 0 };
+            // Nothing is left to do where even this cannot be printed.
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let result = match cli.command {
+        Command::Translate(args) => offline::translate(args),
+        Command::Validate(args) => offline::validate(args),
+        Command::Golden(args) => offline::golden(args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("mainsheet: {error:#}");
+        ExitCode::FAILURE
+    })
+}

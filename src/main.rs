@@ -1,3 +1,7 @@
-//! The mainsheet binary.
+//! The mainsheet binary: everything is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mainsheet::cli::main()
+}

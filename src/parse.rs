@@ -1,12 +1,13 @@
 //! From objects as users write them to the model: one file per kind, total and pure. The same functions serve
 //! files, the Kubernetes watch, the validating webhook and the offline commands.
 
+mod kube;
 mod node;
 mod raw;
 
 use crate::{
-    id::{Kind, ObjectRef},
-    model::{Change, Object, State},
+    id::{Namespace, ObjectRef},
+    model::{Change, ExportTo, Object, State},
     problem::{FieldPath, Problem},
 };
 use serde_json::Value;
@@ -44,22 +45,95 @@ pub type Parsed<T> = (Option<T>, Vec<Problem>);
 
 /// Parses an object of any kind. The kind is told from `apiVersion` and `kind`.
 pub fn object(raw: &Value, context: &Context) -> Change {
-    let meta = meta(raw);
-    let id = meta.object.clone();
-    let (object, problems): Parsed<Object> = match id.kind.clone() {
-        k if k == Kind::SERVICE_ACCOUNT => (None, Vec::new()),
-        _ => (None, vec![unknown(&id, raw)]),
-    };
-    let _ = context;
+    let id = meta(raw).object;
+    let (object, problems) = read(&id, raw, context);
     let state = object.map_or(State::Bad, |o| State::Is(Box::new(o)));
     Change { object: id, state, problems, raw: None }
 }
 
-fn unknown(id: &ObjectRef, raw: &Value) -> Problem {
-    let version = raw.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
-    Problem::warning(
-        id,
-        FieldPath::new("kind"),
-        format!("{version} {} is not a kind that mainsheet reads; it is left out", id.kind),
-    )
+fn read(id: &ObjectRef, raw: &Value, context: &Context) -> Parsed<Object> {
+    fn of<T>(object: fn(T) -> Object, (parsed, problems): Parsed<T>) -> Parsed<Object> {
+        (parsed.map(object), problems)
+    }
+    if let Some(problem) = nameless(id, raw) {
+        return (None, vec![problem]);
+    }
+    let version = raw["apiVersion"].as_str().unwrap_or_default();
+    let group = version.split_once('/').map_or("", |(group, _)| group);
+    match (group, id.kind.as_str()) {
+        ("", "Namespace") => of(Object::Namespace, kube::namespace(raw, context)),
+        ("", "Node") => of(Object::Node, kube::node(raw, context)),
+        ("", "Pod") => of(Object::Pod, kube::pod(raw, context)),
+        ("", "Service") => of(Object::Service, kube::service(raw, context)),
+        ("", "Endpoints") => of(Object::Slice, kube::endpoints(raw, context)),
+        ("discovery.k8s.io", "EndpointSlice") => of(Object::Slice, kube::endpoint_slice(raw, context)),
+        _ if IGNORED.contains(&(group, id.kind.as_str())) => (None, Vec::new()),
+        _ => (None, vec![unknown(id, version)]),
+    }
+}
+
+/// Kinds that manifests hold beside those that the mesh reads: they are left out without a word.
+const IGNORED: &[(&str, &str)] = &[
+    ("", "ConfigMap"),
+    ("", "LimitRange"),
+    ("", "PersistentVolume"),
+    ("", "PersistentVolumeClaim"),
+    ("", "ResourceQuota"),
+    ("", "Secret"),
+    ("", "ServiceAccount"),
+    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"),
+    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"),
+    ("apiextensions.k8s.io", "CustomResourceDefinition"),
+    ("autoscaling", "HorizontalPodAutoscaler"),
+    ("batch", "CronJob"),
+    ("batch", "Job"),
+    ("networking.k8s.io", "NetworkPolicy"),
+    ("policy", "PodDisruptionBudget"),
+    ("rbac.authorization.k8s.io", "ClusterRole"),
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding"),
+    ("rbac.authorization.k8s.io", "Role"),
+    ("rbac.authorization.k8s.io", "RoleBinding"),
+    ("scheduling.k8s.io", "PriorityClass"),
+    ("storage.k8s.io", "StorageClass"),
+];
+
+/// What is missing from an object that does not say what it is.
+fn nameless(id: &ObjectRef, raw: &Value) -> Option<Problem> {
+    let missing = |path: &str, message: &str| Some(Problem::error(id, FieldPath::new(path), message));
+    if !raw["apiVersion"].is_string() {
+        return missing("apiVersion", "is missing; write the kind's group and version, as networking.istio.io/v1");
+    }
+    if id.kind.as_str().is_empty() {
+        return missing("kind", "is missing; write the object's kind, as VirtualService");
+    }
+    match id.name.is_empty() {
+        true => missing("metadata.name", "is missing; every object needs a name"),
+        false => None,
+    }
+}
+
+fn unknown(id: &ObjectRef, version: &str) -> Problem {
+    let message = format!("{} of {version} is not a kind that mainsheet reads, so the object has no effect", id.kind);
+    Problem::warning(id, FieldPath::new("kind"), message)
+}
+
+/// Who sees an object, by its list of namespaces (`exportTo`).
+pub(crate) fn export_to<'a>(entries: impl IntoIterator<Item = &'a str>) -> ExportTo {
+    let mut some = (false, Vec::new());
+    let mut any = false;
+    for entry in entries {
+        any = true;
+        match entry {
+            "*" => return ExportTo::All,
+            "~" => return ExportTo::Nobody,
+            "." => some.0 = true,
+            name => some.1.push(Namespace::from(name)),
+        }
+    }
+    some.1.sort();
+    some.1.dedup();
+    match any {
+        true => ExportTo::Some { own: some.0, namespaces: some.1 },
+        false => ExportTo::Unset,
+    }
 }

@@ -4,6 +4,7 @@
 //! message means.
 
 #[allow(
+    dead_code,
     missing_docs,
     unreachable_pub,
     missing_debug_implementations,

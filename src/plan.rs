@@ -1,1 +1,12 @@
-//! plan
+//! Offline: what the files would mean, without a running control plane. Translate for one proxy, validate, and
+//! hold translations against golden files.
+
+mod golden;
+mod proxy;
+mod served;
+mod world;
+
+pub use golden::{Outcome, golden};
+pub use proxy::{Proxy, ProxyError};
+pub use served::{Listing, problem_to_json};
+pub use world::World;

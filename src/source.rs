@@ -1,1 +1,3 @@
-//! source
+//! Sources: where objects come from.
+
+pub mod files;

@@ -80,12 +80,26 @@ pub struct Slice {
     pub namespace: Namespace,
     /// The service's name.
     pub service: Arc<str>,
+    /// Endpoints that serve the same ports.
+    pub groups: Vec<SliceGroup>,
+    /// The object.
+    pub source: ObjectRef,
+}
+
+impl Slice {
+    /// Every endpoint.
+    pub fn endpoints(&self) -> impl Iterator<Item = &SliceEndpoint> {
+        self.groups.iter().flat_map(|g| &g.endpoints)
+    }
+}
+
+/// Endpoints of a [`Slice`] that serve the same ports. An EndpointSlice is one group, an Endpoints object may be several.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct SliceGroup {
     /// The ports that each endpoint serves: the service's port name, and the number.
     pub ports: Vec<(Arc<str>, u16)>,
     /// The endpoints.
     pub endpoints: Vec<SliceEndpoint>,
-    /// The object.
-    pub source: ObjectRef,
 }
 
 /// One endpoint of a [`Slice`].

@@ -63,14 +63,14 @@ impl Snapshot {
         if let Some(old) = self.slices.remove(id) {
             let service = ObjectKey { namespace: old.namespace.clone(), name: old.service.clone() };
             drop_from(&mut self.index.slices_by_service, &service, id);
-            for endpoint in &old.endpoints {
+            for endpoint in old.endpoints() {
                 drop_from(&mut self.index.slices_by_ip, &endpoint.address, id);
             }
             self.mark_service(&service, dirty);
         }
         let Some(slice) = slice else { return };
         let service = ObjectKey { namespace: slice.namespace.clone(), name: slice.service.clone() };
-        for endpoint in &slice.endpoints {
+        for endpoint in slice.endpoints() {
             add_to(&mut self.index.slices_by_ip, endpoint.address, id.clone());
         }
         self.mark_service(&service, dirty);
@@ -165,13 +165,13 @@ impl Snapshot {
 
     fn endpoints_of_slice(&self, service: &Service, slice: &Slice) -> Vec<Endpoint> {
         let mut out = Vec::new();
-        for listed in &slice.endpoints {
+        for (group, listed) in slice.groups.iter().flat_map(|g| g.endpoints.iter().map(move |e| (g, e))) {
             let pod = match &listed.pod {
                 Some(name) => self.pods.get(&ObjectKey { namespace: slice.namespace.clone(), name: name.clone() }),
                 None => self.pod_by_ip(&slice.namespace, listed.address),
             };
             let health = slice_health(listed);
-            for (port_name, port) in &slice.ports {
+            for (port_name, port) in &group.ports {
                 if service.ports.iter().any(|p| p.name == *port_name) {
                     out.push(self.endpoint(service, pod, listed.address, port_name, *port, health, Some(listed)));
                 }

@@ -1,0 +1,154 @@
+//! Golden files: directories that hold a world, a proxy, and what the proxy is to be served.
+//!
+//! A case is a directory with `in.yaml` (or several `.yaml` files) and a `node.yaml`, which holds an Envoy
+//! `Node`, or `proxy: POD.NAMESPACE`. Beside them stand `cds.yaml`, `eds.yaml`, … and `problems.yaml`; a file
+//! stands for an empty list when it is not there.
+
+use super::{Listing, Proxy, World, problem_to_json};
+use crate::{
+    id::ResourceType,
+    model::{Mesh, Role},
+    parse::Context,
+    translate::{Config, Direct},
+};
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+use similar::TextDiff;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+const OUTPUTS: [(&str, ResourceType); 6] = [
+    ("cds.yaml", ResourceType::Cluster),
+    ("eds.yaml", ResourceType::Endpoints),
+    ("lds.yaml", ResourceType::Listener),
+    ("rds.yaml", ResourceType::Route),
+    ("sds.yaml", ResourceType::Secret),
+    ("ecds.yaml", ResourceType::Extension),
+];
+const PROBLEMS: &str = "problems.yaml";
+const NODE: &str = "node.yaml";
+
+/// What came of one case.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The case's directory.
+    pub dir: PathBuf,
+    /// A unified diff for each file that differs; empty where all are as they should be.
+    pub diffs: Vec<String>,
+}
+
+/// Runs every case in and below `dirs`, in order. With `bless` the files are rewritten, and those that no longer
+/// have anything in them are deleted.
+///
+/// # Errors
+///
+/// When there is no case, or one cannot be read or has no usable proxy.
+pub fn golden(dirs: &[PathBuf], mesh: &Mesh, context: &Context, bless: bool) -> Result<Vec<Outcome>> {
+    let mut cases = Vec::new();
+    for dir in dirs {
+        let before = cases.len();
+        find_cases(dir, &mut cases).with_context(|| format!("reading {}", dir.display()))?;
+        if cases.len() == before {
+            bail!("no case is in {}: a case is a directory with in.yaml and node.yaml", dir.display());
+        }
+    }
+    cases.into_iter().map(|dir| run(dir, mesh, context, bless)).collect()
+}
+
+fn find_cases(dir: &Path, cases: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    if dir.join(NODE).is_file() {
+        cases.push(dir.to_path_buf());
+        return Ok(());
+    }
+    let mut below: Vec<PathBuf> = fs::read_dir(dir)?.map(|e| e.map(|e| e.path())).collect::<Result<_, _>>()?;
+    below.sort();
+    below.iter().filter(|p| p.is_dir()).try_for_each(|p| find_cases(p, cases))
+}
+
+fn run(dir: PathBuf, mesh: &Mesh, context: &Context, bless: bool) -> Result<Outcome> {
+    let now = outputs(&dir, mesh, context).with_context(|| format!("the case {}", dir.display()))?;
+    let mut diffs = Vec::new();
+    for (name, text) in now {
+        let path = dir.join(name);
+        let before = fs::read_to_string(&path).unwrap_or_default();
+        if before == text {
+            continue;
+        }
+        match (bless, text.is_empty()) {
+            (true, true) => fs::remove_file(&path)?,
+            (true, false) => fs::write(&path, &text)?,
+            (false, _) => diffs.push(diff(&path, &before, &text)),
+        }
+    }
+    Ok(Outcome { dir, diffs })
+}
+
+fn diff(path: &Path, before: &str, now: &str) -> String {
+    let name = path.display().to_string();
+    TextDiff::from_lines(before, now).unified_diff().header(&name, &format!("{name} (now)")).to_string()
+}
+
+/// What each output file of a case should hold; empty for one that should not be there.
+fn outputs(dir: &Path, mesh: &Mesh, context: &Context) -> Result<BTreeMap<&'static str, String>> {
+    let world = World::load(&inputs(dir)?, mesh.clone(), context)?;
+    let node = proxy(&dir.join(NODE))?.resolve(&world.snapshot)?;
+    let config = Config::of(&world.snapshot, &node, &Direct);
+    let listing = Listing::of(&config, &OUTPUTS.map(|(_, kind)| kind));
+    let mut files = BTreeMap::new();
+    for (name, kind) in OUTPUTS {
+        files.insert(name, yaml(listing.resources(kind))?);
+    }
+    let mut problems: Vec<_> = world.problems().chain(config.problems()).collect();
+    problems.sort();
+    problems.dedup();
+    let problems: Vec<Value> = problems.into_iter().map(|p| without_directory(problem_to_json(p))).collect();
+    files.insert(PROBLEMS, yaml(&problems)?);
+    Ok(files)
+}
+
+/// The files of a case that describe its world.
+fn inputs(dir: &Path) -> Result<Vec<PathBuf>> {
+    let is_other = |name: &str| name == NODE || name == PROBLEMS || OUTPUTS.iter().any(|(n, _)| *n == name);
+    let mut inputs = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let read = path.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json");
+        if read && !path.file_name().is_some_and(|n| is_other(&n.to_string_lossy())) {
+            inputs.push(path);
+        }
+    }
+    inputs.sort();
+    Ok(inputs)
+}
+
+/// A problem whose location is without its directory, which depends on where the cases stand.
+fn without_directory(mut problem: Value) -> Value {
+    if let Some(location) = problem["location"].as_str() {
+        problem["location"] = location.rsplit('/').next().unwrap_or(location).into();
+    }
+    problem
+}
+
+fn yaml(list: &[Value]) -> Result<String> {
+    match list.is_empty() {
+        true => Ok(String::new()),
+        false => Ok(serde_norway::to_string(list)?),
+    }
+}
+
+/// The proxy that a `node.yaml` names.
+fn proxy(path: &Path) -> Result<Proxy> {
+    let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    let node: Value = serde_norway::from_str(&text).with_context(|| format!("reading {}", path.display()))?;
+    let role = match node["type"].as_str() {
+        Some("router") => Role::Router,
+        _ => Role::Sidecar,
+    };
+    match node["proxy"].as_str() {
+        Some(name) => Ok(Proxy::Pod { name: name.to_owned(), role }),
+        None => Ok(Proxy::Node(node)),
+    }
+}

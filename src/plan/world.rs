@@ -1,0 +1,39 @@
+//! The world that files describe.
+
+use crate::{
+    model::Mesh,
+    parse::Context,
+    problem::{Problem, Severity},
+    snapshot::Snapshot,
+    source::files,
+};
+use std::path::PathBuf;
+
+/// The world that files describe, read once.
+#[derive(Debug)]
+pub struct World {
+    /// Everything that could be understood.
+    pub snapshot: Snapshot,
+}
+
+impl World {
+    /// Reads these files and directories, over the settings `mesh`, which a MeshConfig among the files overrides.
+    ///
+    /// # Errors
+    ///
+    /// When a path cannot be read at all. What is wrong within files is a problem of the snapshot.
+    pub fn load(paths: &[PathBuf], mesh: Mesh, context: &Context) -> std::io::Result<Self> {
+        let changes = files::load(paths, context)?;
+        Ok(Self { snapshot: Snapshot::new(mesh).apply(changes) })
+    }
+
+    /// What is wrong with the objects, by object.
+    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
+        self.snapshot.problems.values().flat_map(|p| p.iter())
+    }
+
+    /// Whether an object, or a part of one, was refused.
+    pub fn has_errors(&self) -> bool {
+        self.problems().any(|p| p.severity == Severity::Error)
+    }
+}
