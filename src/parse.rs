@@ -1,7 +1,7 @@
 //! From objects as users write them to the model: one file per kind, total and pure. The same functions serve
 //! files, the Kubernetes watch, the validating webhook and the offline commands.
 
-mod kube;
+mod kubernetes;
 mod node;
 mod raw;
 
@@ -61,12 +61,12 @@ fn read(id: &ObjectRef, raw: &Value, context: &Context) -> Parsed<Object> {
     let version = raw["apiVersion"].as_str().unwrap_or_default();
     let group = version.split_once('/').map_or("", |(group, _)| group);
     match (group, id.kind.as_str()) {
-        ("", "Namespace") => of(Object::Namespace, kube::namespace(raw, context)),
-        ("", "Node") => of(Object::Node, kube::node(raw, context)),
-        ("", "Pod") => of(Object::Pod, kube::pod(raw, context)),
-        ("", "Service") => of(Object::Service, kube::service(raw, context)),
-        ("", "Endpoints") => of(Object::Slice, kube::endpoints(raw, context)),
-        ("discovery.k8s.io", "EndpointSlice") => of(Object::Slice, kube::endpoint_slice(raw, context)),
+        ("", "Namespace") => of(Object::Namespace, kubernetes::namespace(raw, context)),
+        ("", "Node") => of(Object::Node, kubernetes::node(raw, context)),
+        ("", "Pod") => of(Object::Pod, kubernetes::pod(raw, context)),
+        ("", "Service") => of(Object::Service, kubernetes::service(raw, context)),
+        ("", "Endpoints") => of(Object::Slice, kubernetes::endpoints(raw, context)),
+        ("discovery.k8s.io", "EndpointSlice") => of(Object::Slice, kubernetes::endpoint_slice(raw, context)),
         _ if IGNORED.contains(&(group, id.kind.as_str())) => (None, Vec::new()),
         _ => (None, vec![unknown(id, version)]),
     }
