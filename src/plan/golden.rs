@@ -152,3 +152,56 @@ fn proxy(path: &Path) -> Result<Proxy> {
         None => Ok(Proxy::Node(node)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every directory below `testdata/translate` is a case, and each case holds. `BLESS=1` rewrites them.
+    #[test]
+    fn every_golden_case_holds() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/translate");
+        let bless = std::env::var_os("BLESS").is_some();
+        let outcomes = golden(std::slice::from_ref(&root), &Mesh::default(), &Context::default(), bless)
+            .expect("cases that can be read");
+        let diffs: Vec<String> = outcomes.iter().flat_map(|o| o.diffs.clone()).collect();
+        assert!(diffs.is_empty(), "{}\nBLESS=1 rewrites them", diffs.join("\n"));
+        let dirs = fs::read_dir(&root).expect("the directory of cases").count();
+        assert_eq!(dirs, outcomes.len(), "something below {} is not a case", root.display());
+        for outcome in &outcomes {
+            let known = |name: &str| {
+                name == "in.yaml" || name == NODE || name == PROBLEMS || OUTPUTS.iter().any(|(n, _)| *n == name)
+            };
+            for entry in fs::read_dir(&outcome.dir).expect("a case") {
+                let name = entry.expect("an entry").file_name().to_string_lossy().into_owned();
+                assert!(known(&name), "{}/{name} belongs to no case", outcome.dir.display());
+            }
+        }
+    }
+
+    #[test]
+    fn a_difference_is_shown_and_blessing_mends_it() {
+        let dir = std::env::temp_dir().join(format!("mainsheet-golden-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("a directory");
+        let write = |name: &str, text: &str| fs::write(dir.join(name), text).expect("a file");
+        write(
+            "in.yaml",
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: n}\nstatus: {podIP: 10.0.0.1}\n---\napiVersion: v9\nkind: Nonsense\nmetadata: {name: x}\n",
+        );
+        write(NODE, "proxy: a.n\n");
+        write("sds.yaml", "left over\n");
+        let run = |bless| {
+            golden(std::slice::from_ref(&dir), &Mesh::default(), &Context::default(), bless)
+                .expect("a case")
+                .remove(0)
+                .diffs
+        };
+        let diffs = run(false);
+        assert!(diffs.iter().any(|d| d.contains("problems.yaml") && d.contains("kind: Nonsense")), "{diffs:#?}");
+        assert!(diffs.iter().any(|d| d.contains("-left over")), "{diffs:#?}");
+        assert_eq!(run(true), Vec::<String>::new());
+        assert_eq!(run(false), Vec::<String>::new());
+        assert!(!dir.join("sds.yaml").exists());
+        fs::remove_dir_all(&dir).expect("the directory");
+    }
+}
