@@ -4,6 +4,8 @@
 mod kubernetes;
 mod node;
 mod raw;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     id::{Namespace, ObjectRef},

@@ -80,7 +80,7 @@ pub(super) fn typed<T: DeserializeOwned>(
     match result {
         Ok(value) => (Some(value), ignored.into_iter().map(unknown).collect()),
         Err(e) => {
-            let problem = Problem::error(object, below(&e.path().to_string()), e.inner().to_string());
+            let problem = Problem::error(object, below(&e.path().to_string()), plain(&e.inner().to_string()));
             (None, vec![problem])
         }
     }
@@ -98,4 +98,21 @@ fn dotted(path: &serde_ignored::Path<'_>) -> String {
         },
         Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => dotted(parent),
     }
+}
+
+/// What serde says of a value that does not fit, in words that do not need a programmer.
+fn plain(message: &str) -> String {
+    let Some((found, wanted)) = message.strip_prefix("invalid type: ").and_then(|m| m.split_once(", expected ")) else {
+        return message.to_owned();
+    };
+    let wanted = match wanted {
+        "a sequence" => "a list",
+        "a string" | "string" => "a text",
+        "a boolean" => "true or false",
+        w if w.starts_with("struct ") || w.starts_with(char::is_uppercase) => "a map of fields",
+        w if w.len() <= 5 && w.starts_with(['i', 'u', 'f']) => "a number",
+        other => other,
+    };
+    let found = found.replace("sequence", "a list").replace("string ", "the text ").replace("map", "a map");
+    format!("is {found} where {wanted} belongs")
 }
