@@ -1,0 +1,49 @@
+# Everything that is done with this source tree. `make help` lists it.
+
+.DEFAULT_GOAL := help
+.PHONY: help tools build test unit mesh demo bench lint fmt golden clean
+
+CARGO ?= cargo
+# The tests name Envoy by this; it lies in a cache outside the source tree.
+export ENVOY ?= $(shell sh deploy/tools.sh --path)
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+tools: ## install what is missing: iproute2 and iptables (apt), Envoy (pip, cached)
+	@sh deploy/tools.sh >/dev/null
+
+build: tools ## the release binary: target/release/mainsheet
+	$(CARGO) build --release --locked
+
+test: tools lint ## all tests: formatting, lints, unit tests, goldens, real Envoys
+	$(CARGO) test --locked --lib --bins --examples
+	$(CARGO) test --locked --test mesh
+
+unit: ## the tests that need no Envoy and no root
+	$(CARGO) test --locked --lib
+
+mesh: tools ## the tests with real Envoys alone
+	$(CARGO) test --locked --examples --test mesh
+
+demo: tools ## a small shop with a real Envoy beside each workload (KEEP=1 leaves it up)
+	$(CARGO) build --locked --bins --example echo --example demo
+	@$(CARGO) run --quiet --locked --example demo
+
+bench: tools ## work, bytes and memory of translation and push on meshes of growing size
+	$(CARGO) bench --locked
+
+lint: tools ## formatting and lints; any finding fails
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
+	else echo "cargo-deny is not installed: deny.toml was not checked"; fi
+
+fmt: ## format the source
+	$(CARGO) fmt
+
+golden: ## rewrite the expected output of the golden cases
+	BLESS=1 $(CARGO) test --locked --lib golden
+
+clean: ## remove what was built (not the cached tools)
+	$(CARGO) clean

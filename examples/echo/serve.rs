@@ -1,0 +1,159 @@
+//! The server: every answer says who gave it and what it was asked. The query of a request steers the answer:
+//! `status=503`, `delay=250` (milliseconds), `key=K` (counts requests), `fail=2` (the first two of the key get
+//! the status, later ones 200). `/_count?key=K` tells the count.
+
+use crate::{Failure, Serve, send};
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::{CONTENT_TYPE, HOST},
+    service::service_fn,
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
+use serde_json::{Map, Value, json};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+
+/// What all connections share.
+struct State {
+    options: Serve,
+    seen: Mutex<BTreeMap<String, u64>>,
+}
+
+/// Serves until it is killed.
+pub(crate) async fn run(options: Serve) -> Result<(), Failure> {
+    let (http, tcp) = (options.http.clone(), options.tcp.clone());
+    let state = Arc::new(State { options, seen: Mutex::default() });
+    let mut tasks = JoinSet::new();
+    for address in http {
+        tasks.spawn(serve_http(TcpListener::bind(address).await?, state.clone()));
+    }
+    for address in tcp {
+        tasks.spawn(serve_lines(TcpListener::bind(address).await?, state.clone()));
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended??;
+    }
+    Ok(())
+}
+
+async fn serve_http(listener: TcpListener, state: Arc<State>) -> Result<(), Failure> {
+    let port = listener.local_addr()?.port();
+    loop {
+        let (stream, peer) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let state = state.clone();
+        tokio::spawn(async move {
+            let answer = service_fn(move |request| answer(request, state.clone(), port, peer));
+            auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), answer).await
+        });
+    }
+}
+
+async fn serve_lines(listener: TcpListener, state: Arc<State>) -> Result<(), Failure> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        tokio::spawn(lines(stream, state.clone()));
+    }
+}
+
+async fn lines(mut stream: TcpStream, state: Arc<State>) -> std::io::Result<()> {
+    let (read, mut write) = stream.split();
+    let mut lines = BufReader::new(read).lines();
+    while let Some(line) = lines.next_line().await? {
+        let Serve { name, version, .. } = &state.options;
+        write.write_all(format!("{name} {version} heard {line}\n").as_bytes()).await?;
+    }
+    Ok(())
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    state: Arc<State>,
+    port: u16,
+    peer: SocketAddr,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (head, body) = request.into_parts();
+    let query = query(head.uri.query().unwrap_or_default());
+    let number = |key: &str| query.get(key).and_then(|v| v.parse::<u64>().ok());
+    let seen = state.count(query.get("key"), head.uri.path() != "/_count");
+    if let Some(delay) = number("delay") {
+        tokio::time::sleep(Duration::from_millis(delay)).await;
+    }
+    let status = match number("fail") {
+        Some(fail) if seen > fail => StatusCode::OK,
+        _ => number("status").and_then(|s| StatusCode::from_u16(s as u16).ok()).unwrap_or(StatusCode::OK),
+    };
+    let host = head.uri.host().or_else(|| head.headers.get(HOST).and_then(|h| h.to_str().ok()));
+    let asked: Map<String, Value> = match matches!(head.uri.path(), "/" | "/productpage") {
+        true => state.ask(&head.headers).await,
+        false => Map::new(),
+    };
+    let text = json!({
+        "name": state.options.name,
+        "version": state.options.version,
+        "protocol": format!("{:?}", head.version),
+        "method": head.method.as_str(),
+        "path": head.uri.path_and_query().map_or("", |p| p.as_str()),
+        "host": host,
+        "headers": send::headers(&head.headers),
+        "body": body.collect().await.map(|b| String::from_utf8_lossy(&b.to_bytes()).into_owned()).unwrap_or_default(),
+        "port": port,
+        "peer": peer.to_string(),
+        "seen": seen,
+        "asked": asked,
+    });
+    let response = Response::builder()
+        .status(status)
+        .header(CONTENT_TYPE, "application/json")
+        .header("x-served-by", format!("{}-{}", state.options.name, state.options.version))
+        .body(Full::new(Bytes::from(text.to_string())));
+    Ok(response.expect("a fixed set of valid headers"))
+}
+
+impl State {
+    /// How many requests of this key there were, this one among them where it counts.
+    fn count(&self, key: Option<&String>, counts: bool) -> u64 {
+        let Some(key) = key else { return 0 };
+        let mut seen = self.seen.lock().expect("nobody panics while counting");
+        let seen = seen.entry(key.clone()).or_default();
+        *seen += u64::from(counts);
+        *seen
+    }
+
+    /// Asks the services that this workload needs for its own answer, and passes on who the user is.
+    async fn ask(&self, headers: &hyper::HeaderMap) -> Map<String, Value> {
+        let mut answers = Map::new();
+        for call in &self.options.calls {
+            let Some((name, rest)) = call.split_once('=') else { continue };
+            let mut sent = vec![("host".to_owned(), name.to_owned())];
+            for passed in ["end-user", "x-request-id", "traceparent"] {
+                if let Some(value) = headers.get(passed).and_then(|v| v.to_str().ok()) {
+                    sent.push((passed.to_owned(), value.to_owned()));
+                }
+            }
+            let reply = send::one(&send::Http::get(format!("http://{rest}"), sent)).await;
+            let body = serde_json::from_str(&reply.body).unwrap_or(Value::String(reply.body));
+            answers.insert(name.to_owned(), json!({ "status": reply.status, "error": reply.error, "answer": body }));
+        }
+        answers
+    }
+}
+
+fn query(text: &str) -> BTreeMap<String, String> {
+    text.split('&').filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+}
