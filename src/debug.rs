@@ -1,1 +1,2 @@
-//! debug
+//! d
+mod registry;

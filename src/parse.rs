@@ -50,7 +50,14 @@ pub fn object(raw: &Value, context: &Context) -> Change {
     let id = meta(raw).object;
     let (object, problems) = read(&id, raw, context);
     let state = object.map_or(State::Bad, |o| State::Is(Box::new(o)));
-    Change { object: id, state, problems, raw: None }
+    let group = group(raw["apiVersion"].as_str().unwrap_or_default());
+    let shown = group.ends_with("istio.io") || group == "gateway.networking.k8s.io";
+    Change { object: id, state, problems, raw: shown.then(|| Arc::new(raw.clone())) }
+}
+
+/// The group of an `apiVersion`; empty for Kubernetes' core.
+fn group(version: &str) -> &str {
+    version.split_once('/').map_or("", |(group, _)| group)
 }
 
 fn read(id: &ObjectRef, raw: &Value, context: &Context) -> Parsed<Object> {
@@ -61,7 +68,7 @@ fn read(id: &ObjectRef, raw: &Value, context: &Context) -> Parsed<Object> {
         return (None, vec![problem]);
     }
     let version = raw["apiVersion"].as_str().unwrap_or_default();
-    let group = version.split_once('/').map_or("", |(group, _)| group);
+    let group = group(version);
     match (group, id.kind.as_str()) {
         ("", "Namespace") => of(Object::Namespace, kubernetes::namespace(raw, context)),
         ("", "Node") => of(Object::Node, kubernetes::node(raw, context)),

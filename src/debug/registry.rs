@@ -1,0 +1,145 @@
+//! What the control plane knows of services and endpoints, in the shapes of istiod's debug pages.
+
+use crate::{
+    id::ServiceKey,
+    model::{Distribution, Endpoint, EndpointAddress, ExportTo, Health, Labels, Registry, Resolution, Service, Vip},
+    snapshot::Snapshot,
+};
+use serde_json::{Map, Value, json};
+
+/// `/debug/registryz`: every service (Istio: `pilot/pkg/model/service.go`, Service).
+pub(super) fn services(snapshot: &Snapshot) -> Value {
+    snapshot.services().map(|s| service(snapshot, s)).collect()
+}
+
+fn service(snapshot: &Snapshot, service: &Service) -> Value {
+    let addresses: Vec<String> = service.addresses.iter().map(vip).collect();
+    let mut attributes = json!({
+        "ServiceRegistry": registry(service.registry),
+        "Name": &*service.name,
+        "Namespace": service.namespace.as_str(),
+        "Labels": labels(&service.labels),
+        "ExportTo": export_to(&service.export_to),
+        "LabelSelectors": labels(&service.selector),
+        "Aliases": null,
+        "ClusterExternalAddresses": {"Addresses": null},
+        "ClusterExternalPorts": null,
+        "NodeLocal": service.node_local,
+        "PublishNotReadyAddresses": service.publish_not_ready,
+        "TrafficDistribution": match service.distribution {
+            Distribution::Any => 0,
+            Distribution::SameZone => 1,
+            Distribution::SameNode => 2,
+        },
+    });
+    if let Some(host) = &service.alias_of {
+        attributes["ExternalName"] = host.as_str().into();
+    }
+    json!({
+        "Attributes": attributes,
+        "ports": service.ports.iter().map(|p| json!({"name": &*p.name, "port": p.number, "protocol": p.protocol.as_str()})).collect::<Value>(),
+        "serviceAccounts": service.accounts.iter().map(|a| &**a).collect::<Value>(),
+        "creationTime": jiff::Timestamp::from_second(service.created).unwrap_or_default().to_string(),
+        "hostname": service.host.as_str(),
+        "clusterVIPs": {"Addresses": {(*snapshot.mesh.cluster).to_owned(): addresses}},
+        "defaultAddress": addresses.first().map_or("0.0.0.0", String::as_str),
+        "Resolution": match service.resolution {
+            Resolution::ClientSide => 0,
+            Resolution::Dns => 1,
+            Resolution::Passthrough => 2,
+            Resolution::DnsRoundRobin => 3,
+            Resolution::Alias => 4,
+            Resolution::DynamicDns => 5,
+        },
+        "MeshExternal": service.external,
+        "ResourceVersion": "",
+    })
+}
+
+/// `/debug/endpointz`: endpoints by host, namespace and shard (Istio: `pilot/pkg/model/endpointshards.go`).
+pub(super) fn endpoints(snapshot: &Snapshot) -> Value {
+    let mut hosts: Map<String, Value> = Map::new();
+    for (ServiceKey { host, namespace }, set) in snapshot.all_endpoints() {
+        let provider =
+            snapshot.services_of(host).iter().find(|s| s.namespace == *namespace).map(|s| registry(s.registry));
+        let mut shards: Map<String, Value> = Map::new();
+        for endpoint in &set.endpoints {
+            let shard = format!("{}/{}", provider.unwrap_or("Kubernetes"), endpoint.cluster);
+            let list = shards.entry(shard).or_insert_with(|| json!([]));
+            list.as_array_mut().expect("made as a list").push(endpoint_to_json(endpoint));
+        }
+        hosts.entry(host.as_str()).or_insert_with(|| json!({}))[namespace.as_str()] = json!({
+            "Shards": shards,
+            "ServiceAccounts": set.accounts.iter().map(|a| ((**a).to_owned(), json!({}))).collect::<Map<_, _>>(),
+        });
+    }
+    Value::Object(hosts)
+}
+
+fn endpoint_to_json(endpoint: &Endpoint) -> Value {
+    let first = match &endpoint.address {
+        EndpointAddress::Ip(ip) => ip.to_string(),
+        EndpointAddress::Host(text) | EndpointAddress::Unix(text) => text.to_string(),
+    };
+    let addresses: Vec<String> =
+        std::iter::once(first).chain(endpoint.more_addresses.iter().map(ToString::to_string)).collect();
+    json!({
+        "Labels": labels(&endpoint.labels),
+        "Addresses": addresses,
+        "ServicePortName": &*endpoint.port_name,
+        "LegacyClusterPortKey": 0,
+        "ServiceAccount": endpoint.account.as_deref().unwrap_or_default(),
+        "Network": &*endpoint.network,
+        "Locality": {"Label": endpoint.locality.to_string(), "ClusterID": &*endpoint.cluster},
+        "EndpointPort": endpoint.port,
+        "LbWeight": endpoint.weight,
+        "TLSMode": if endpoint.tls { "istio" } else { "disabled" },
+        "Namespace": endpoint.namespace.as_str(),
+        "WorkloadName": &*endpoint.workload,
+        "HostName": &*endpoint.hostname,
+        "SubDomain": &*endpoint.subdomain,
+        "HealthStatus": match endpoint.health {
+            Health::Unknown => 0,
+            Health::Healthy => 1,
+            Health::Unhealthy => 2,
+            Health::Draining => 3,
+            Health::Terminating => 4,
+        },
+        "SendUnhealthyEndpoints": false,
+        "NodeName": &*endpoint.node,
+    })
+}
+
+fn registry(registry: Registry) -> &'static str {
+    match registry {
+        Registry::Kubernetes => "Kubernetes",
+        Registry::External => "External",
+    }
+}
+
+fn vip(vip: &Vip) -> String {
+    match vip {
+        Vip::Ip(ip) => ip.to_string(),
+        Vip::Block(block) => block.to_string(),
+    }
+}
+
+fn labels(labels: &Labels) -> Value {
+    match labels.is_empty() {
+        true => Value::Null,
+        false => labels.iter().map(|(k, v)| ((**k).to_owned(), Value::from(&**v))).collect::<Map<_, _>>().into(),
+    }
+}
+
+fn export_to(export_to: &ExportTo) -> Value {
+    let set =
+        |names: &mut dyn Iterator<Item = &str>| names.map(|n| (n.to_owned(), json!({}))).collect::<Map<_, _>>().into();
+    match export_to {
+        ExportTo::Unset => Value::Null,
+        ExportTo::All => set(&mut ["*"].into_iter()),
+        ExportTo::Nobody => set(&mut ["~"].into_iter()),
+        ExportTo::Some { own, namespaces } => {
+            set(&mut own.then_some(".").into_iter().chain(namespaces.iter().map(|n| n.as_str())))
+        }
+    }
+}
