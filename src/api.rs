@@ -1,1 +1,3 @@
-//! api
+//! The shapes of Istio's objects as users write them, field by field: nothing of what they mean.
+
+pub mod destination_rule;
