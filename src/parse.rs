@@ -1,11 +1,13 @@
 //! From objects as users write them to the model: one file per kind, total and pure. The same functions serve
 //! files, the Kubernetes watch, the validating webhook and the offline commands.
 
+mod destination_rule;
 mod kubernetes;
 mod node;
 mod raw;
 #[cfg(test)]
 mod tests;
+mod value;
 
 use crate::{
     id::{Namespace, ObjectRef},
@@ -76,6 +78,9 @@ fn read(id: &ObjectRef, raw: &Value, context: &Context) -> Parsed<Object> {
         ("", "Service") => of(Object::Service, kubernetes::service(raw, context)),
         ("", "Endpoints") => of(Object::Slice, kubernetes::endpoints(raw, context)),
         ("discovery.k8s.io", "EndpointSlice") => of(Object::Slice, kubernetes::endpoint_slice(raw, context)),
+        ("networking.istio.io", "DestinationRule") => {
+            of(Object::DestinationRule, destination_rule::destination_rule(raw, context))
+        }
         _ if IGNORED.contains(&(group, id.kind.as_str())) => (None, Vec::new()),
         _ => (None, vec![unknown(id, version)]),
     }

@@ -26,7 +26,10 @@ pub(super) fn destination_rule(raw: &Value, context: &Context) -> Parsed<Destina
     let selector = spec.workload_selector.as_ref().map(|s| {
         let path = path.field("workloadSelector").field("matchLabels");
         if s.match_labels.is_empty() {
-            found.warn(&path, "is empty, so the rule is for every workload of the namespace; name a label or leave the selector out");
+            found.warn(
+                &path,
+                "is empty, so the rule is for every workload of the namespace; name a label or leave the selector out",
+            );
         }
         found.labels(&path, &s.match_labels)
     });
@@ -45,7 +48,8 @@ pub(super) fn destination_rule(raw: &Value, context: &Context) -> Parsed<Destina
         host: found.host(&path.field("host"), &spec.host, context),
         export_to,
         selector,
-        policy: traffic_policy(&mut found, &path.field("trafficPolicy"), spec.traffic_policy.as_ref()).unwrap_or_default(),
+        policy: traffic_policy(&mut found, &path.field("trafficPolicy"), spec.traffic_policy.as_ref())
+            .unwrap_or_default(),
         subsets: subsets(&mut found, &path.field("subsets"), &spec.subsets),
         merged: Vec::new(),
         created: meta.created,
@@ -88,6 +92,15 @@ fn traffic_policy(
     if policy.tunnel.is_some() && policy.proxy_protocol.is_some() {
         found.error(path, "has both tunnel and proxyProtocol, of which only one can be; leave one out");
     }
+    let locality = policy.load_balancer.as_ref().and_then(|l| l.locality_lb_setting.as_ref());
+    if locality.is_some_and(|l| !l.failover.is_empty() || !l.failover_priority.is_empty())
+        && policy.outlier_detection.is_none()
+    {
+        found.warn(
+            &path.field("loadBalancer").field("localityLbSetting"),
+            "has no effect without outlierDetection, which finds out that endpoints fail; set outlierDetection too",
+        );
+    }
     let ports = policy.port_level_settings.iter().enumerate();
     Some(TrafficPolicy {
         load_balancer: balancer::load_balancer(found, &path.field("loadBalancer"), policy.load_balancer.as_ref()),
@@ -100,9 +113,7 @@ fn traffic_policy(
             api::ProxyProtocolVersion::V2 => 2,
         }),
         retry_budget: retry_budget(found, &path.field("retryBudget"), policy.retry_budget.as_ref()),
-        ports: ports
-            .filter_map(|(at, p)| port_policy(found, &path.field("portLevelSettings").index(at), p))
-            .collect(),
+        ports: ports.filter_map(|(at, p)| port_policy(found, &path.field("portLevelSettings").index(at), p)).collect(),
     })
 }
 
@@ -112,13 +123,16 @@ fn port_policy(found: &mut Findings<'_>, path: &FieldPath, policy: &api::PortPol
         return None;
     };
     let number = found.port(&path.field("port").field("number"), port.number)?;
-    Some((number, TrafficPolicy {
-        load_balancer: balancer::load_balancer(found, &path.field("loadBalancer"), policy.load_balancer.as_ref()),
-        connection_pool: pool::pool(found, &path.field("connectionPool"), policy.connection_pool.as_ref()),
-        outlier_detection: pool::outlier(found, &path.field("outlierDetection"), policy.outlier_detection.as_ref()),
-        tls: client_tls(found, &path.field("tls"), policy.tls.as_ref()),
-        ..TrafficPolicy::default()
-    }))
+    Some((
+        number,
+        TrafficPolicy {
+            load_balancer: balancer::load_balancer(found, &path.field("loadBalancer"), policy.load_balancer.as_ref()),
+            connection_pool: pool::pool(found, &path.field("connectionPool"), policy.connection_pool.as_ref()),
+            outlier_detection: pool::outlier(found, &path.field("outlierDetection"), policy.outlier_detection.as_ref()),
+            tls: client_tls(found, &path.field("tls"), policy.tls.as_ref()),
+            ..TrafficPolicy::default()
+        },
+    ))
 }
 
 fn tunnel(found: &mut Findings<'_>, path: &FieldPath, tunnel: Option<&api::Tunnel>) -> Option<Tunnel> {
@@ -144,11 +158,7 @@ fn tunnel(found: &mut Findings<'_>, path: &FieldPath, tunnel: Option<&api::Tunne
     Some(Tunnel { post, host: tunnel.target_host.as_str().into(), port })
 }
 
-fn retry_budget(
-    found: &mut Findings<'_>,
-    path: &FieldPath,
-    budget: Option<&api::RetryBudget>,
-) -> Option<RetryBudget> {
+fn retry_budget(found: &mut Findings<'_>, path: &FieldPath, budget: Option<&api::RetryBudget>) -> Option<RetryBudget> {
     let budget = budget?;
     Some(RetryBudget {
         percent: found.millionths(&path.field("percent"), budget.percent, 100.0),
@@ -175,7 +185,10 @@ fn client_tls(found: &mut Findings<'_>, path: &FieldPath, tls: Option<&api::Clie
     } else if mode == TlsMode::Mutual && tls.credential_name.is_empty() {
         for (name, file) in [("clientCertificate", &tls.client_certificate), ("privateKey", &tls.private_key)] {
             if file.is_empty() {
-                found.error(&path.field(name), "is missing; MUTUAL needs a certificate and its key, as files or as a credentialName");
+                found.error(
+                    &path.field(name),
+                    "is missing; MUTUAL needs a certificate and its key, as files or as a credentialName",
+                );
             }
         }
     }

@@ -124,7 +124,10 @@ impl<'a> Findings<'a> {
         for (at, entry) in list.iter().enumerate() {
             match entry.as_str() {
                 "*" | "~" if list.len() > 1 => {
-                    self.error(&path.index(at), format!("`{entry}` stands alone; leave out the other entries or this one"));
+                    self.error(
+                        &path.index(at),
+                        format!("`{entry}` stands alone; leave out the other entries or this one"),
+                    );
                 }
                 "*" => return ExportTo::All,
                 "~" if nobody => return ExportTo::Nobody,
@@ -202,7 +205,9 @@ pub(super) fn duration(text: &str) -> Result<u64, String> {
 pub(super) fn check_host(text: &str) -> Result<(), String> {
     let rest = text.strip_prefix("*.").unwrap_or(if text == "*" { "a" } else { text });
     match rest {
-        "" => Err("is missing; write the name of the service, such as reviews or reviews.shop.svc.cluster.local".into()),
+        "" => {
+            Err("is missing; write the name of the service, such as reviews or reviews.shop.svc.cluster.local".into())
+        }
         _ if rest.len() > 253 => Err(format!("`{text}` has more than 253 characters, which no host name has")),
         _ if rest.contains('*') => {
             Err(format!("`{text}` has a `*` within; only a leading `*.` stands for any name below"))

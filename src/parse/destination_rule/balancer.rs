@@ -2,9 +2,7 @@
 
 use crate::{
     api::destination_rule as api,
-    model::{
-        HashKey, HashTable, LoadBalancer, LoadBalancerKind, LocalityBalancing, Locality, Warmup, ZoneAware,
-    },
+    model::{HashKey, HashTable, LoadBalancer, LoadBalancerKind, Locality, LocalityBalancing, Warmup, ZoneAware},
     parse::value::{Findings, shared},
     problem::FieldPath,
 };
@@ -40,7 +38,10 @@ pub(in crate::parse) fn load_balancer(
     Some(LoadBalancer {
         kind,
         locality: balancer.locality_lb_setting.as_ref().map(|l| locality(found, &path.field("localityLbSetting"), l)),
-        zone_aware: balancer.zone_aware_lb_setting.as_ref().map(|z| zone_aware(found, &path.field("zoneAwareLbSetting"), z)),
+        zone_aware: balancer
+            .zone_aware_lb_setting
+            .as_ref()
+            .map(|z| zone_aware(found, &path.field("zoneAwareLbSetting"), z)),
         warmup: warmup(found, path, balancer),
     })
 }
@@ -135,7 +136,10 @@ fn hash_table(found: &mut Findings<'_>, path: &FieldPath, hash: &api::Consistent
         (Some(maglev), _) => {
             let path = path.field("maglev").field("tableSize");
             if maglev.table_size > MAX_MAGLEV {
-                found.error(&path, format!("{} is too large; write a prime number up to {MAX_MAGLEV}", maglev.table_size));
+                found.error(
+                    &path,
+                    format!("{} is too large; write a prime number up to {MAX_MAGLEV}", maglev.table_size),
+                );
             } else if maglev.table_size != 0 && !is_prime(maglev.table_size) {
                 found.error(&path, format!("{} is not a prime number; write one, such as 65537", maglev.table_size));
             }
@@ -153,7 +157,8 @@ fn is_prime(number: u64) -> bool {
 
 fn locality(found: &mut Findings<'_>, path: &FieldPath, setting: &api::LocalityBalancer) -> LocalityBalancing {
     if !setting.distribute.is_empty() && (!setting.failover.is_empty() || !setting.failover_priority.is_empty()) {
-        found.error(path, "has distribute beside failover or failoverPriority, of which only one can be; leave one out");
+        found
+            .error(path, "has distribute beside failover or failoverPriority, of which only one can be; leave one out");
     }
     let mut distribute = Vec::new();
     for (at, entry) in setting.distribute.iter().enumerate() {
@@ -169,7 +174,8 @@ fn locality(found: &mut Findings<'_>, path: &FieldPath, setting: &api::LocalityB
                 found.error(&path.field("to").key(to), "has a share of 0; leave the place out");
             }
         }
-        distribute.push((entry.from.as_str().into(), entry.to.iter().map(|(to, w)| (to.as_str().into(), *w)).collect()));
+        distribute
+            .push((entry.from.as_str().into(), entry.to.iter().map(|(to, w)| (to.as_str().into(), *w)).collect()));
     }
     LocalityBalancing {
         off: setting.enabled == Some(false),
@@ -193,7 +199,10 @@ fn failover(found: &mut Findings<'_>, path: &FieldPath, list: &[api::Failover]) 
         let path = path.index(at);
         for (name, region) in [("from", &entry.from), ("to", &entry.to)] {
             if region.is_empty() || region.contains(['/', '*']) {
-                found.error(&path.field(name), format!("`{region}` is not a region; write the name of one, such as us-east1"));
+                found.error(
+                    &path.field(name),
+                    format!("`{region}` is not a region; write the name of one, such as us-east1"),
+                );
             }
         }
         if !entry.from.is_empty() && entry.from == entry.to {

@@ -33,8 +33,7 @@ fn tcp_pool(found: &mut Findings<'_>, path: &FieldPath, tcp: &api::TcpPool, out:
     out.max_connection_duration =
         found.positive_duration(&path.field("maxConnectionDuration"), tcp.max_connection_duration.as_ref());
     out.tcp_idle_timeout = found.duration(&path.field("idleTimeout"), tcp.idle_timeout.as_ref());
-    out.keepalive =
-        tcp.tcp_keepalive.as_ref().map(|k| keepalive(found, &path.field("tcpKeepalive"), k));
+    out.keepalive = tcp.tcp_keepalive.as_ref().map(|k| keepalive(found, &path.field("tcpKeepalive"), k));
 }
 
 /// Reads `tcpKeepalive`; its times count in whole seconds.
