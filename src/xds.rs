@@ -1,1 +1,22 @@
-//! xds
+//! Serving proxies: the xDS protocol, what is kept between snapshots, and the gRPC services.
+//!
+//! The way through: a [`Server`] has one task per stream, which brings its [`Lease`] of the [`Engine`] to the
+//! newest snapshot and lets the protocol ([`stream::Stream`], which knows no socket) say what to send. The
+//! [`Registry`] shows all of it to debug pages.
+
+mod cache;
+mod metrics;
+mod registry;
+mod server;
+mod session;
+pub mod stream;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub use cache::{Engine, Lease};
+pub use metrics::{Counter, Metrics};
+pub use registry::{Connection, Registry};
+pub use server::{DebugHook, Options, Server};
+pub use wire::Answer;

@@ -113,46 +113,64 @@ impl Part {
         let mut part = Self { kind, key: key.clone(), units: OrdMap::new(), tables: Default::default() };
         let view = View { snapshot, key: &key };
         for unit in kind.units(&view) {
-            part.rebuild(&view, unit, renderer);
+            let built = kind.build(&view, &unit, renderer);
+            part.insert(unit, built);
         }
         part
     }
 
     /// The part after the world went from `old`, which it was built from, to `new`; `delta` is their difference.
+    /// `None` where it stays as it is. Also tells how many units were built to find out.
     #[must_use]
-    pub fn update(&self, old: &Snapshot, new: &Snapshot, delta: &Delta, renderer: &dyn Renderer) -> Self {
+    pub fn update(
+        &self,
+        old: &Snapshot,
+        new: &Snapshot,
+        delta: &Delta,
+        renderer: &dyn Renderer,
+    ) -> (Option<Self>, usize) {
         let (before, now) = (View { snapshot: old, key: &self.key }, View { snapshot: new, key: &self.key });
         let units = match self.kind.affected(&before, &now, delta) {
             Affected::Units(units) => units,
             Affected::All => self.units.keys().cloned().chain(self.kind.units(&now)).collect(),
         };
-        let mut next = self.clone();
-        for unit in units {
-            next.rebuild(&now, unit, renderer);
+        let count = units.len();
+        let built = units.into_iter().map(|unit| (self.kind.build(&now, &unit, renderer), unit));
+        let changed: Vec<_> = built.filter(|(built, unit)| !self.has(unit, built)).collect();
+        if changed.is_empty() {
+            return (None, count);
         }
-        next
+        let mut next = self.clone();
+        // All that is gone goes first: a resource may have moved from one unit to another.
+        changed.iter().for_each(|(_, unit)| next.withdraw(unit));
+        changed.into_iter().for_each(|(built, unit)| next.insert(unit, built));
+        (Some(next), count)
     }
 
-    fn rebuild(&mut self, view: &View<'_>, unit: Unit, renderer: &dyn Renderer) {
-        let built = self.kind.build(view, &unit, renderer);
-        let old = self.units.get(&unit);
-        if old.is_some_and(|old| **old == built) {
-            return;
+    /// How many units there are.
+    pub fn units(&self) -> usize {
+        self.units.len()
+    }
+
+    /// Whether a unit already is this, also in what it comes from.
+    fn has(&self, unit: &Unit, built: &Built) -> bool {
+        let Some(old) = self.units.get(unit) else { return *built == Built::default() };
+        let mut pairs = old.resources.iter().zip(&built.resources);
+        **old == *built && pairs.all(|(a, b)| Arc::ptr_eq(a, b) || a.sources == b.sources)
+    }
+
+    fn withdraw(&mut self, unit: &Unit) {
+        for gone in self.units.remove(unit).iter().flat_map(|built| &built.resources) {
+            self.tables[gone.kind as usize].remove(&gone.name);
         }
-        for gone in old.map(|o| o.resources.clone()).unwrap_or_default() {
-            if !built.resources.iter().any(|r| (r.kind, &r.name) == (gone.kind, &gone.name)) {
-                self.tables[gone.kind as usize].remove(&gone.name);
-            }
-        }
+    }
+
+    fn insert(&mut self, unit: Unit, built: Built) {
         for resource in &built.resources {
-            let table = &mut self.tables[resource.kind as usize];
-            if table.get(&resource.name) != Some(resource) {
-                table.insert(resource.name.clone(), resource.clone());
-            }
+            self.tables[resource.kind as usize].insert(resource.name.clone(), resource.clone());
         }
-        match built == Built::default() {
-            true => drop(self.units.remove(&unit)),
-            false => drop(self.units.insert(unit, Arc::new(built))),
+        if built != Built::default() {
+            self.units.insert(unit, Arc::new(built));
         }
     }
 

@@ -1,0 +1,235 @@
+//! The gRPC services: the aggregated one and one for each type, all on the same protocol.
+
+use super::{
+    Engine, Metrics, Registry,
+    session::{Session, down},
+    wire::{Answer, Delta, Sotw, Wire},
+};
+use crate::{
+    id::ResourceType,
+    pb::envoy::service::{
+        cluster::v3::cluster_discovery_service_server as cds,
+        discovery::v3::{
+            DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+            aggregated_discovery_service_server as ads,
+        },
+        endpoint::v3::endpoint_discovery_service_server as eds,
+        extension::v3::extension_config_discovery_service_server as ecds,
+        listener::v3::listener_discovery_service_server as lds,
+        route::v3::route_discovery_service_server as rds,
+        secret::v3::secret_discovery_service_server as sds,
+    },
+    snapshot::Snapshot,
+};
+use std::{fmt, sync::Arc, thread::available_parallelism, time::Duration};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, mpsc, watch},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Request, Response, Status, Streaming,
+    transport::server::{Router, TcpIncoming},
+};
+
+/// Answers a request of a debug type: its type URL, and the names asked for.
+pub type DebugHook = Arc<dyn Fn(&str, &[String]) -> Result<Answer, String> + Send + Sync>;
+
+/// How the services behave.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many translations are computed at once; 0 for as many as the machine can.
+    pub workers: usize,
+    /// Streams at once on one connection.
+    pub max_streams: u32,
+    /// The largest request, in bytes.
+    pub max_request: usize,
+    /// How often a silent connection is asked whether it lives.
+    pub keepalive_interval: Duration,
+    /// How long it may take to answer that.
+    pub keepalive_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            workers: 0,
+            max_streams: 100_000,
+            max_request: 4 << 20,
+            keepalive_interval: Duration::from_secs(30),
+            keepalive_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What all streams of a server have.
+pub(super) struct Shared {
+    pub(super) engine: Arc<Engine>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
+    pub(super) shutdown: watch::Receiver<bool>,
+    pub(super) debug: Option<DebugHook>,
+    /// Who may translate: a permit for each worker.
+    pub(super) turns: Semaphore,
+}
+
+/// The xDS server.
+#[derive(Clone)]
+pub struct Server {
+    shared: Arc<Shared>,
+    options: Options,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("options", &self.options).field("registry", &self.shared.registry).finish()
+    }
+}
+
+impl Server {
+    /// A server of the snapshots in `snapshots`, until `shutdown` is true. `debug` answers the debug types.
+    pub fn new(
+        snapshots: watch::Receiver<Arc<Snapshot>>,
+        shutdown: watch::Receiver<bool>,
+        debug: Option<DebugHook>,
+        registry: Arc<Registry>,
+        options: Options,
+    ) -> Self {
+        let workers = match options.workers {
+            0 => available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        };
+        let metrics = Arc::new(Metrics::default());
+        let engine = Arc::new(Engine::new(metrics.clone()));
+        let turns = Semaphore::new(workers);
+        Self { shared: Arc::new(Shared { engine, metrics, registry, snapshots, shutdown, debug, turns }), options }
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.shared.metrics
+    }
+
+    /// Who is connected.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.shared.registry
+    }
+
+    /// The engine that translates for its streams.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.shared.engine
+    }
+
+    /// Its services, to which others may be added.
+    pub fn router(&self) -> Router {
+        let max = self.options.max_request;
+        tonic::transport::Server::builder()
+            .max_concurrent_streams(self.options.max_streams)
+            .http2_keepalive_interval(Some(self.options.keepalive_interval))
+            .http2_keepalive_timeout(Some(self.options.keepalive_timeout))
+            .add_service(ads::AggregatedDiscoveryServiceServer::new(self.clone()).max_decoding_message_size(max))
+            .add_service(cds::ClusterDiscoveryServiceServer::new(self.clone()).max_decoding_message_size(max))
+            .add_service(eds::EndpointDiscoveryServiceServer::new(self.clone()).max_decoding_message_size(max))
+            .add_service(lds::ListenerDiscoveryServiceServer::new(self.clone()).max_decoding_message_size(max))
+            .add_service(rds::RouteDiscoveryServiceServer::new(self.clone()).max_decoding_message_size(max))
+            .add_service(sds::SecretDiscoveryServiceServer::new(self.clone()).max_decoding_message_size(max))
+            .add_service(ecds::ExtensionConfigDiscoveryServiceServer::new(self.clone()).max_decoding_message_size(max))
+    }
+
+    /// Serves on a socket until shutdown, and then until every stream has ended.
+    ///
+    /// # Errors
+    ///
+    /// When the socket fails.
+    pub async fn serve(&self, listener: TcpListener) -> Result<(), tonic::transport::Error> {
+        let mut shutdown = self.shared.shutdown.clone();
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        self.router().serve_with_incoming_shutdown(incoming, async move { down(&mut shutdown).await }).await
+    }
+
+    fn start<W: Wire>(
+        &self,
+        only: Option<ResourceType>,
+        request: Request<Streaming<W::Request>>,
+    ) -> Served<W::Response> {
+        let peer = request.remote_addr();
+        let (responses, stream) = mpsc::channel(1);
+        self.shared.metrics.streams.add(1);
+        let session = Session::<W>::new(self.shared.clone(), only, peer);
+        tokio::spawn(session.run(request.into_inner(), responses));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+type Responses<T> = ReceiverStream<Result<T, Status>>;
+type Served<T> = Result<Response<Responses<T>>, Status>;
+
+#[tonic::async_trait]
+impl ads::AggregatedDiscoveryService for Server {
+    type StreamAggregatedResourcesStream = Responses<DiscoveryResponse>;
+    type DeltaAggregatedResourcesStream = Responses<DeltaDiscoveryResponse>;
+
+    async fn stream_aggregated_resources(
+        &self,
+        request: Request<Streaming<DiscoveryRequest>>,
+    ) -> Served<DiscoveryResponse> {
+        self.start::<Sotw>(None, request)
+    }
+
+    async fn delta_aggregated_resources(
+        &self,
+        request: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> Served<DeltaDiscoveryResponse> {
+        self.start::<Delta>(None, request)
+    }
+}
+
+/// The service of one type.
+macro_rules! service {
+    ($kind:ident: $module:ident::$service:ident {
+        $whole:ident: $whole_type:ident, $delta:ident: $delta_type:ident, $fetch:ident
+    }) => {
+        #[tonic::async_trait]
+        impl $module::$service for Server {
+            type $whole_type = Responses<DiscoveryResponse>;
+            type $delta_type = Responses<DeltaDiscoveryResponse>;
+
+            async fn $whole(&self, request: Request<Streaming<DiscoveryRequest>>) -> Served<DiscoveryResponse> {
+                self.start::<Sotw>(Some(ResourceType::$kind), request)
+            }
+
+            async fn $delta(
+                &self,
+                request: Request<Streaming<DeltaDiscoveryRequest>>,
+            ) -> Served<DeltaDiscoveryResponse> {
+                self.start::<Delta>(Some(ResourceType::$kind), request)
+            }
+
+            async fn $fetch(&self, _: Request<DiscoveryRequest>) -> Result<Response<DiscoveryResponse>, Status> {
+                Err(Status::unimplemented("resources are served on streams alone"))
+            }
+        }
+    };
+}
+
+service!(Cluster: cds::ClusterDiscoveryService {
+    stream_clusters: StreamClustersStream, delta_clusters: DeltaClustersStream, fetch_clusters
+});
+service!(Endpoints: eds::EndpointDiscoveryService {
+    stream_endpoints: StreamEndpointsStream, delta_endpoints: DeltaEndpointsStream, fetch_endpoints
+});
+service!(Listener: lds::ListenerDiscoveryService {
+    stream_listeners: StreamListenersStream, delta_listeners: DeltaListenersStream, fetch_listeners
+});
+service!(Route: rds::RouteDiscoveryService {
+    stream_routes: StreamRoutesStream, delta_routes: DeltaRoutesStream, fetch_routes
+});
+service!(Secret: sds::SecretDiscoveryService {
+    stream_secrets: StreamSecretsStream, delta_secrets: DeltaSecretsStream, fetch_secrets
+});
+service!(Extension: ecds::ExtensionConfigDiscoveryService {
+    stream_extension_configs: StreamExtensionConfigsStream,
+    delta_extension_configs: DeltaExtensionConfigsStream,
+    fetch_extension_configs
+});

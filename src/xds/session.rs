@@ -1,0 +1,241 @@
+//! The task of one stream: it moves messages between the wire and the protocol, and follows the snapshots.
+//!
+//! A slow client holds up only itself: what waits to be sent is at most one response of each type, and while it
+//! waits newer snapshots take each other's place.
+
+use super::{
+    Lease,
+    registry::{Client, Place},
+    server::Shared,
+    stream::{Request, Response, Stream},
+    wire::{Answer, Wire, node_to_json},
+};
+use crate::{id::ResourceType, parse, pb::envoy::config::core::v3::Node as NodePb, snapshot::Snapshot};
+use std::{collections::VecDeque, future::pending, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until},
+};
+use tonic::{Status, Streaming};
+
+/// How long listeners and routes wait for a client to take the clusters that they may name.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How much may wait to be sent before the client's requests wait too.
+const MAX_OUTBOX: usize = 2 * ResourceType::ALL.len();
+
+/// What agents report of their workloads' health; no subscription.
+const HEALTH: &str = "type.googleapis.com/istio.v1.HealthInformation";
+
+/// What the debug types start with.
+const DEBUG: &str = "istio.io/debug";
+
+/// One stream.
+pub(super) struct Session<W: Wire> {
+    shared: Arc<Shared>,
+    /// The type that the service is for; `None` where it serves all.
+    only: Option<ResourceType>,
+    peer: Option<SocketAddr>,
+    node: Option<NodePb>,
+    open: Option<Open>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    outbox: VecDeque<Outgoing<W>>,
+    /// Until when something waits for the client.
+    deadline: Option<Instant>,
+}
+
+/// A node that subscribed to something.
+struct Open {
+    place: Place,
+    /// Absent only while it is worked on.
+    lease: Option<Lease>,
+}
+
+enum Outgoing<W: Wire> {
+    Resources(Response),
+    Message(W::Response),
+}
+
+impl<W: Wire> Session<W> {
+    pub(super) fn new(shared: Arc<Shared>, only: Option<ResourceType>, peer: Option<SocketAddr>) -> Self {
+        let snapshots = shared.snapshots.clone();
+        Self { shared, only, peer, node: None, open: None, snapshots, outbox: VecDeque::new(), deadline: None }
+    }
+
+    /// Serves the stream until the client leaves, fails, or the server is shut down.
+    pub(super) async fn run(
+        mut self,
+        requests: Streaming<W::Request>,
+        responses: mpsc::Sender<Result<W::Response, Status>>,
+    ) {
+        if let Err(status) = self.serve(requests, &responses).await {
+            tracing::debug!(peer = ?self.peer, node = self.node.as_ref().map_or("", |n| &n.id), %status, "a stream ends");
+            // Nobody is left to be told where the client has gone.
+            let _ = responses.send(Err(status)).await;
+        }
+    }
+
+    async fn serve(
+        &mut self,
+        mut requests: Streaming<W::Request>,
+        responses: &mpsc::Sender<Result<W::Response, Status>>,
+    ) -> Result<(), Status> {
+        let mut shutdown = self.shared.shutdown.clone();
+        loop {
+            let deadline = self.deadline;
+            let overdue = async {
+                match deadline {
+                    Some(at) => sleep_until(at).await,
+                    None => pending().await,
+                }
+            };
+            let connection = self.open.as_ref().map(|o| o.place.connection.clone());
+            let forced = async {
+                match &connection {
+                    Some(connection) => connection.forced().await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = down(&mut shutdown) => return Ok(()),
+                () = responses.closed() => return Ok(()),
+                request = requests.message(), if self.outbox.len() < MAX_OUTBOX => match request? {
+                    Some(request) => self.on_request(request).await?,
+                    None => return Ok(()),
+                },
+                permit = responses.reserve(), if !self.outbox.is_empty() => {
+                    let Ok(permit) = permit else { return Ok(()) };
+                    if let Some(outgoing) = self.outbox.pop_front() {
+                        permit.send(Ok(self.encode(outgoing)));
+                    }
+                }
+                changed = self.snapshots.changed(), if connection.is_some() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    self.on_snapshot().await?;
+                }
+                () = overdue, if self.outbox.is_empty() => self.say(|stream| stream.on_overdue()),
+                () = forced => self.say(|stream| stream.push_all()),
+            }
+        }
+    }
+
+    async fn on_request(&mut self, request: W::Request) -> Result<(), Status> {
+        let (node, mut request) = W::request(request);
+        if request.type_url == HEALTH {
+            return Ok(());
+        }
+        if self.node.is_none() {
+            let node = node.filter(|n| !n.id.is_empty());
+            self.node = Some(node.ok_or_else(|| Status::invalid_argument("missing node information"))?);
+        }
+        if request.type_url.starts_with(DEBUG) && self.only.is_none() {
+            return self.on_debug(&request).await;
+        }
+        match self.only {
+            None if request.type_url.is_empty() => {
+                return Err(Status::invalid_argument("type_url is required on an aggregated stream"));
+            }
+            Some(kind) if request.type_url.is_empty() => kind.type_url().clone_into(&mut request.type_url),
+            Some(kind) if request.type_url != kind.type_url() => {
+                return Err(Status::invalid_argument(format!("this service is for {} alone", kind.type_url())));
+            }
+            _ => {}
+        }
+        if self.open.is_none() {
+            self.open().await?;
+        }
+        self.say(|stream| stream.on_request(request));
+        Ok(())
+    }
+
+    /// Answers a request of a debug type, once: it is no subscription.
+    async fn on_debug(&mut self, request: &Request) -> Result<(), Status> {
+        if !request.nonce.is_empty() {
+            return Ok(());
+        }
+        let hook = self.shared.debug.clone().ok_or_else(|| Status::unimplemented("debug over xDS is not served"))?;
+        let (type_url, names) = (request.type_url.clone(), request.subscribed().to_vec());
+        let answer = tokio::task::spawn_blocking(move || hook(&type_url, &names)).await;
+        let answer: Answer = answer.map_err(|e| Status::internal(e.to_string()))?.map_err(Status::invalid_argument)?;
+        self.outbox.push_back(Outgoing::Message(W::message(answer)));
+        Ok(())
+    }
+
+    async fn open(&mut self) -> Result<(), Status> {
+        let pb = self.node.as_ref().ok_or_else(|| Status::invalid_argument("missing node information"))?;
+        let json = node_to_json(pb);
+        let node = Arc::new(parse::node(&json).map_err(Status::invalid_argument)?);
+        let (lease, _) = self.advance(Lease::new(node.clone())).await?;
+        let metadata = json.get("metadata").cloned().unwrap_or_default();
+        let client = Client { node, metadata, peer: self.peer, variant: W::VARIANT };
+        let metrics = self.shared.metrics.clone();
+        let place = self.shared.registry.enter(client, lease.config().clone(), metrics);
+        tracing::info!(connection = place.connection.id, peer = ?self.peer, "a proxy connects");
+        self.open = Some(Open { place, lease: Some(lease) });
+        Ok(())
+    }
+
+    async fn on_snapshot(&mut self) -> Result<(), Status> {
+        let Some(lease) = self.open.as_mut().and_then(|o| o.lease.take()) else { return Ok(()) };
+        let (lease, changed) = self.advance(lease).await?;
+        let config = lease.config().clone();
+        if let Some(open) = &mut self.open {
+            open.lease = Some(lease);
+        }
+        if changed {
+            self.say(|stream| stream.on_config(config));
+        }
+        Ok(())
+    }
+
+    /// Brings a lease to the newest snapshot that there is when its turn comes.
+    async fn advance(&mut self, mut lease: Lease) -> Result<(Lease, bool), Status> {
+        let ended = || Status::unavailable("the server ends");
+        let _turn = self.shared.turns.acquire().await.map_err(|_| ended())?;
+        let (engine, to) = (self.shared.engine.clone(), self.snapshots.borrow_and_update().clone());
+        let work = tokio::task::spawn_blocking(move || {
+            let changed = engine.advance(&mut lease, &to);
+            (lease, changed)
+        });
+        work.await.map_err(|e| Status::internal(format!("translating for this proxy failed: {e}")))
+    }
+
+    fn say(&mut self, speak: impl FnOnce(&mut Stream) -> Vec<Response>) {
+        let Some(open) = &self.open else { return };
+        let (responses, waits) = open.place.connection.say(speak);
+        for response in &responses {
+            tracing::debug!(
+                connection = open.place.connection.id,
+                type_url = %response.type_url,
+                resources = response.resources.len(),
+                removed = response.removed.len(),
+                "push"
+            );
+        }
+        self.deadline = match (waits, self.deadline) {
+            (true, Some(at)) if at > Instant::now() => Some(at),
+            (true, _) => Some(Instant::now() + PATIENCE),
+            (false, _) => None,
+        };
+        self.outbox.extend(responses.into_iter().map(Outgoing::Resources));
+    }
+
+    fn encode(&self, outgoing: Outgoing<W>) -> W::Response {
+        match outgoing {
+            Outgoing::Message(message) => message,
+            Outgoing::Resources(response) => {
+                self.shared.metrics.responses.add(1);
+                self.shared.metrics.bytes.add(response.resources.iter().map(|r| r.body.len()).sum());
+                W::response(response)
+            }
+        }
+    }
+}
+
+/// Waits for the shutdown. One that can no longer be told is one.
+pub(super) async fn down(shutdown: &mut watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|down| *down).await;
+}
