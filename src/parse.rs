@@ -5,9 +5,12 @@ mod destination_rule;
 mod kubernetes;
 mod node;
 mod raw;
+mod regex;
 #[cfg(test)]
 mod tests;
+mod text;
 mod value;
+mod virtual_service;
 
 use crate::{
     id::{Namespace, ObjectRef},
@@ -71,6 +74,9 @@ fn read(id: &ObjectRef, raw: &Value, context: &Context) -> Parsed<Object> {
     }
     let version = raw["apiVersion"].as_str().unwrap_or_default();
     let group = group(version);
+    if group == "networking.istio.io" && !NETWORKING_VERSIONS.contains(&version) {
+        return (None, vec![unknown(id, version)]);
+    }
     match (group, id.kind.as_str()) {
         ("", "Namespace") => of(Object::Namespace, kubernetes::namespace(raw, context)),
         ("", "Node") => of(Object::Node, kubernetes::node(raw, context)),
@@ -81,10 +87,17 @@ fn read(id: &ObjectRef, raw: &Value, context: &Context) -> Parsed<Object> {
         ("networking.istio.io", "DestinationRule") => {
             of(Object::DestinationRule, destination_rule::destination_rule(raw, context))
         }
+        ("networking.istio.io", "VirtualService") => {
+            of(Object::VirtualService, virtual_service::virtual_service(raw, context))
+        }
         _ if IGNORED.contains(&(group, id.kind.as_str())) => (None, Vec::new()),
         _ => (None, vec![unknown(id, version)]),
     }
 }
+
+/// The versions of Istio's networking kinds, which all have the same fields.
+const NETWORKING_VERSIONS: &[&str] =
+    &["networking.istio.io/v1", "networking.istio.io/v1beta1", "networking.istio.io/v1alpha3"];
 
 /// Kinds that manifests hold beside those that the mesh reads: they are left out without a word.
 const IGNORED: &[(&str, &str)] = &[

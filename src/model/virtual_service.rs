@@ -1,6 +1,6 @@
 //! VirtualServices: which request goes where.
 
-use super::{Created, ExportTo, Labels};
+use super::{Created, ExportTo, Labels, ObjectKey};
 use crate::id::{Host, Namespace, ObjectRef};
 use std::sync::Arc;
 
@@ -42,6 +42,8 @@ pub struct HttpRule {
     pub matches: Vec<HttpMatch>,
     /// What happens.
     pub action: HttpAction,
+    /// Changes of path and host on the way.
+    pub rewrite: Option<Rewrite>,
     /// How long the whole request may take, in milliseconds; `None` for without end.
     pub timeout: Option<u64>,
     /// Retries; `None` for the mesh's default.
@@ -60,21 +62,18 @@ pub struct HttpRule {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum HttpAction {
     /// It goes to one of these, by weight.
-    Route {
-        /// The destinations; never empty.
-        destinations: Vec<Destination>,
-        /// Changes of path and host on the way.
-        rewrite: Option<Rewrite>,
-    },
+    Route(Vec<Destination>),
     /// The client is sent elsewhere.
     Redirect(Redirect),
     /// It is answered by the proxy.
     Respond(DirectResponse),
+    /// Another VirtualService, one without hosts, says more.
+    Delegate(ObjectKey),
 }
 
 impl Default for HttpAction {
     fn default() -> Self {
-        Self::Route { destinations: Vec::new(), rewrite: None }
+        Self::Route(Vec::new())
     }
 }
 
@@ -131,7 +130,7 @@ pub struct Destination {
     pub subset: Arc<str>,
     /// The port; `None` where the service's only port or the listener's is meant.
     pub port: Option<u16>,
-    /// The share; `None` where none was given.
+    /// The share among several destinations.
     pub weight: u32,
     /// Changes of headers.
     pub headers: HeaderChanges,
@@ -144,9 +143,11 @@ pub struct HeaderChanges {
     pub request: HeaderOperations,
     /// Of the response.
     pub response: HeaderOperations,
+    /// The host that the request gets (`:authority` or `host` among the request's headers).
+    pub authority: Option<Arc<str>>,
 }
 
-/// Changes of the headers of one message, each sorted by name.
+/// Changes of the headers of one message; what is set or added is sorted by name.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct HeaderOperations {
     /// Headers that replace those of the same name.
@@ -173,6 +174,8 @@ pub struct Rewrite {
 pub struct Redirect {
     /// The path; `None` to keep it.
     pub uri: Option<Arc<str>>,
+    /// What takes the place of the matched prefix; `None` to keep it.
+    pub prefix: Option<Arc<str>>,
     /// The host; `None` to keep it.
     pub authority: Option<Arc<str>>,
     /// The scheme; `None` to keep it.
@@ -230,13 +233,22 @@ pub struct Retry {
     pub backoff: Option<u64>,
 }
 
+/// A share of requests, as precise as it was written.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Share {
+    /// In percent.
+    Percent(u32),
+    /// In millionths.
+    Millionths(u32),
+}
+
 /// Faults that are injected.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Fault {
-    /// A delay: milliseconds, and the share in millionths.
-    pub delay: Option<(u64, u32)>,
-    /// A refusal, and the share in millionths.
-    pub abort: Option<(Abort, u32)>,
+    /// A delay: milliseconds, and the share.
+    pub delay: Option<(u64, Share)>,
+    /// A refusal, and the share; `None` for no request at all.
+    pub abort: Option<(Abort, Option<Share>)>,
 }
 
 /// How a request is refused.
@@ -253,8 +265,8 @@ pub enum Abort {
 pub struct Mirror {
     /// Where they go.
     pub destination: Destination,
-    /// The share in millionths; `None` for all.
-    pub percent: Option<u32>,
+    /// The share.
+    pub share: Share,
 }
 
 /// Cross-origin policy.
@@ -268,7 +280,7 @@ pub struct Cors {
     pub allow_headers: Vec<Arc<str>>,
     /// The response headers that scripts may read.
     pub expose_headers: Vec<Arc<str>>,
-    /// How long an answer holds, in milliseconds.
+    /// How long an answer holds, in seconds.
     pub max_age: Option<u64>,
     /// Whether credentials are allowed; `None` where nothing is said.
     pub allow_credentials: Option<bool>,
