@@ -124,6 +124,29 @@ const IGNORED: &[(&str, &str)] = &[
     ("storage.k8s.io", "StorageClass"),
 ];
 
+/// Kinds of the mesh's own that are not served yet.
+const NOT_YET: &[(&str, &str)] = &[
+    ("extensions.istio.io", "WasmPlugin"),
+    ("gateway.networking.k8s.io", "Gateway"),
+    ("gateway.networking.k8s.io", "GatewayClass"),
+    ("gateway.networking.k8s.io", "GRPCRoute"),
+    ("gateway.networking.k8s.io", "HTTPRoute"),
+    ("gateway.networking.k8s.io", "ReferenceGrant"),
+    ("gateway.networking.k8s.io", "TCPRoute"),
+    ("gateway.networking.k8s.io", "TLSRoute"),
+    ("networking.istio.io", "EnvoyFilter"),
+    ("networking.istio.io", "Gateway"),
+    ("networking.istio.io", "ProxyConfig"),
+    ("networking.istio.io", "Sidecar"),
+    ("networking.istio.io", "WorkloadGroup"),
+    ("networking.k8s.io", "Ingress"),
+    ("networking.k8s.io", "IngressClass"),
+    ("security.istio.io", "AuthorizationPolicy"),
+    ("security.istio.io", "PeerAuthentication"),
+    ("security.istio.io", "RequestAuthentication"),
+    ("telemetry.istio.io", "Telemetry"),
+];
+
 /// What is missing from an object that does not say what it is.
 fn nameless(id: &ObjectRef, raw: &Value) -> Option<Problem> {
     let missing = |path: &str, message: &str| Some(Problem::error(id, FieldPath::new(path), message));
@@ -140,7 +163,10 @@ fn nameless(id: &ObjectRef, raw: &Value) -> Option<Problem> {
 }
 
 fn unknown(id: &ObjectRef, version: &str) -> Problem {
-    let message = format!("{} of {version} is not a kind that mainsheet reads, so the object has no effect", id.kind);
+    let message = match NOT_YET.contains(&(group(version), id.kind.as_str())) {
+        true => format!("{} is not served yet, so the object has no effect", id.kind),
+        false => format!("{} of {version} is not a kind that mainsheet reads, so the object has no effect", id.kind),
+    };
     Problem::warning(id, FieldPath::new("kind"), message)
 }
 

@@ -8,5 +8,5 @@ mod world;
 
 pub use golden::{Outcome, golden};
 pub use proxy::{Proxy, ProxyError};
-pub use served::{Listing, problem_to_json};
+pub use served::Listing;
 pub use world::World;

@@ -1,6 +1,7 @@
 //! What is wrong with an object: data that travels to the people who wrote it, never an error that stops a push.
 
 use crate::id::ObjectRef;
+use serde_json::{Value, json};
 use std::{fmt, sync::Arc};
 
 /// How bad a problem is.
@@ -94,6 +95,25 @@ impl Problem {
     /// A problem that leaves the object in force.
     pub fn warning(object: &ObjectRef, path: FieldPath, message: impl Into<String>) -> Self {
         Self::of(Severity::Warning, object, path, message)
+    }
+
+    /// As JSON: `kind`, `namespace` and `name` of the object, `path`, `severity`, `message`, and `location` where
+    /// it is known.
+    pub fn to_json(&self) -> Value {
+        let mut json = json!({
+            "kind": self.object.kind.as_str(),
+            "name": &*self.object.name,
+            "path": self.path.as_str(),
+            "severity": self.severity.to_string(),
+            "message": self.message,
+        });
+        if !self.object.namespace.is_empty() {
+            json["namespace"] = self.object.namespace.as_str().into();
+        }
+        if let Some(location) = &self.location {
+            json["location"] = (**location).into();
+        }
+        json
     }
 
     fn of(severity: Severity, object: &ObjectRef, path: FieldPath, message: impl Into<String>) -> Self {

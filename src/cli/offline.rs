@@ -5,8 +5,8 @@ use crate::{
     id::ResourceType,
     model::{Mesh, Role},
     parse::Context,
-    plan::{self, Listing, Proxy, World, problem_to_json},
-    problem::Severity,
+    plan::{self, Listing, Proxy, World},
+    problem::{Problem, Severity},
     translate::{Config, Direct},
 };
 use anyhow::{Context as _, Result};
@@ -41,7 +41,7 @@ pub(super) fn translate(args: Translate) -> Result<ExitCode> {
 
 pub(super) fn validate(args: Validate) -> Result<ExitCode> {
     let world = World::load(&args.files.files, Mesh::default(), &Context::default())?;
-    let all = || world.problems().map(problem_to_json).collect::<Value>();
+    let all = || world.problems().map(Problem::to_json).collect::<Value>();
     match args.output {
         Report::Json => print(&all(), Output::Json)?,
         Report::Yaml => print(&all(), Output::Yaml)?,

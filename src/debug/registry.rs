@@ -2,10 +2,14 @@
 
 use crate::{
     id::ServiceKey,
-    model::{Distribution, Endpoint, EndpointAddress, ExportTo, Health, Labels, Registry, Resolution, Service, Vip},
+    model::{
+        Distribution, Endpoint, EndpointAddress, ExportTo, Health, Labels, OutboundPolicy, PathNormalization, Registry,
+        Resolution, Service, Vip,
+    },
     snapshot::Snapshot,
 };
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 
 /// `/debug/registryz`: every service (Istio: `pilot/pkg/model/service.go`, Service).
 pub(super) fn services(snapshot: &Snapshot) -> Value {
@@ -107,6 +111,44 @@ fn endpoint_to_json(endpoint: &Endpoint) -> Value {
         },
         "SendUnhealthyEndpoints": false,
         "NodeName": &*endpoint.node,
+    })
+}
+
+/// `/debug/resourcesz`: the kinds that `configz` shows, as far as there are objects of them.
+pub(super) fn kinds(snapshot: &Snapshot) -> Value {
+    let kind = |raw: &Value| {
+        let (group, version) = raw["apiVersion"].as_str()?.split_once('/')?;
+        Some((group.to_owned(), version.to_owned(), raw["kind"].as_str()?.to_owned()))
+    };
+    let kinds: BTreeSet<_> = snapshot.raw.values().filter_map(|raw| kind(raw)).collect();
+    kinds.into_iter().map(|(group, version, kind)| json!({"group": group, "version": version, "kind": kind})).collect()
+}
+
+/// `/debug/mesh`: the settings in force, under MeshConfig's names.
+pub(super) fn mesh(snapshot: &Snapshot) -> Value {
+    let mesh = &snapshot.mesh;
+    json!({
+        "proxyListenPort": mesh.outbound_port,
+        "proxyInboundListenPort": mesh.inbound_port,
+        "proxyHttpPort": mesh.http_proxy_port,
+        "connectTimeout": format!("{}s", mesh.connect_timeout as f64 / 1000.0),
+        "protocolDetectionTimeout": format!("{}s", mesh.detection_timeout as f64 / 1000.0),
+        "dnsRefreshRate": format!("{}s", mesh.dns_refresh as f64 / 1000.0),
+        "rootNamespace": mesh.root_namespace.as_str(),
+        "trustDomain": &*mesh.trust_domain,
+        "enableAutoMtls": mesh.auto_mtls,
+        "enableTracing": mesh.tracing,
+        "accessLogFile": &*mesh.access_log_file,
+        "outboundTrafficPolicy": {"mode": match mesh.outbound_policy {
+            OutboundPolicy::AllowAny => "ALLOW_ANY",
+            OutboundPolicy::RegistryOnly => "REGISTRY_ONLY",
+        }},
+        "pathNormalization": {"normalization": match mesh.path_normalization {
+            PathNormalization::None => "NONE",
+            PathNormalization::Base => "BASE",
+            PathNormalization::MergeSlashes => "MERGE_SLASHES",
+            PathNormalization::DecodeAndMergeSlashes => "DECODE_AND_MERGE_SLASHES",
+        }},
     })
 }
 

@@ -4,7 +4,7 @@
 //! `Node`, or `proxy: POD.NAMESPACE`. Beside them stand `cds.yaml`, `eds.yaml`, … and `problems.yaml`; a file
 //! stands for an empty list when it is not there.
 
-use super::{Listing, Proxy, World, problem_to_json};
+use super::{Listing, Proxy, World};
 use crate::{
     id::ResourceType,
     model::{Mesh, Role},
@@ -104,7 +104,7 @@ fn outputs(dir: &Path, mesh: &Mesh, context: &Context) -> Result<BTreeMap<&'stat
     let mut problems: Vec<_> = world.problems().chain(config.problems()).collect();
     problems.sort();
     problems.dedup();
-    let problems: Vec<Value> = problems.into_iter().map(|p| without_directory(problem_to_json(p))).collect();
+    let problems: Vec<Value> = problems.into_iter().map(|p| without_directory(p.to_json())).collect();
     files.insert(PROBLEMS, yaml(&problems)?);
     Ok(files)
 }

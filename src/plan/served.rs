@@ -45,7 +45,7 @@ impl Listing {
     pub fn to_json<'a>(&self, problems: impl Iterator<Item = &'a Problem>) -> Value {
         let mut all: Map<String, Value> =
             self.lists.iter().map(|(name, _, list)| ((*name).to_owned(), list.clone().into())).collect();
-        all.insert("problems".into(), problems.map(problem_to_json).collect());
+        all.insert("problems".into(), problems.map(Problem::to_json).collect());
         Value::Object(all)
     }
 }
@@ -61,23 +61,4 @@ fn resource_to_json(resource: &Resource) -> Value {
         Ok(other) => other,
         Err(error) => json!({"@type": url, "name": &*resource.name, "error": error}),
     }
-}
-
-/// A problem as JSON.
-pub fn problem_to_json(problem: &Problem) -> Value {
-    let object = &problem.object;
-    let mut json = json!({
-        "kind": object.kind.as_str(),
-        "name": &*object.name,
-        "path": problem.path.as_str(),
-        "severity": problem.severity.to_string(),
-        "message": problem.message,
-    });
-    if !object.namespace.is_empty() {
-        json["namespace"] = object.namespace.as_str().into();
-    }
-    if let Some(location) = &problem.location {
-        json["location"] = (**location).into();
-    }
-    json
 }

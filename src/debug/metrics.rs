@@ -1,0 +1,141 @@
+//! `/metrics`: counters and gauges in Prometheus' text form, under istiod's names where istiod has the thing
+//! (reference: `pilot/pkg/xds/monitoring.go` and neighbours).
+
+use super::Debug;
+use crate::{id::ResourceType, model::Registry};
+use std::{
+    collections::BTreeMap,
+    fmt::{Display, Write as _},
+};
+
+/// Everything that is measured, as it is now.
+pub(super) fn text(debug: &Debug) -> String {
+    let mut page = Page::default();
+    world(debug, &mut page);
+    streams(debug, &mut page);
+    work(debug, &mut page);
+    page.into_text()
+}
+
+fn world(debug: &Debug, page: &mut Page) {
+    let snapshot = debug.snapshots.borrow().clone();
+    page.gauge("pilot_info", "The version of the control plane.").with(&[("version", env!("CARGO_PKG_VERSION"))], 1);
+    page.gauge("pilot_services", "Services known.").value(snapshot.services().count());
+    page.gauge("pilot_virt_services", "VirtualServices known.").value(snapshot.virtual_services.len());
+    page.gauge("mainsheet_snapshot_generation", "How often the world was published.").value(snapshot.generation);
+    page.gauge("mainsheet_pods", "Pods known.").value(snapshot.pods.len());
+    let external = snapshot.services().filter(|s| s.registry == Registry::External).count();
+    page.gauge("mainsheet_external_services", "Services of ServiceEntries.").value(external);
+    let mut problems: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for problem in snapshot.problems.values().flat_map(|p| p.iter()) {
+        *problems.entry((problem.severity.to_string(), problem.object.kind.to_string())).or_default() += 1;
+    }
+    let mut family = page.gauge("mainsheet_problems", "What is wrong with objects, by severity and kind.");
+    for ((severity, kind), count) in &problems {
+        family.with(&[("severity", severity), ("kind", kind)], count);
+    }
+}
+
+fn streams(debug: &Debug, page: &mut Page) {
+    let mut versions: BTreeMap<String, usize> = BTreeMap::new();
+    for connection in debug.registry.connections() {
+        let version = Some(connection.node.version.to_string()).filter(|v| !v.is_empty());
+        *versions.entry(version.unwrap_or_else(|| "unknown".into())).or_default() += 1;
+    }
+    let mut family = page.gauge("pilot_xds", "Streams open, by the version of the proxy's agent.");
+    for (version, count) in &versions {
+        family.with(&[("version", version)], count);
+    }
+    let mut pushes = page.counter("pilot_xds_pushes", "Responses sent, by type.");
+    for kind in ResourceType::ALL {
+        pushes.with(&[("type", kind.short())], debug.metrics.pushes(kind));
+    }
+    let mut rejects = page.counter("pilot_total_xds_rejects", "Responses refused by proxies, by type.");
+    for kind in ResourceType::ALL {
+        rejects.with(&[("type", kind.short())], debug.metrics.nacks(kind));
+    }
+    page.counter("pilot_xds_expired_nonce", "Answers to responses that were not the newest.")
+        .value(debug.metrics.stale_nonces.get());
+}
+
+fn work(debug: &Debug, page: &mut Page) {
+    let metrics = &debug.metrics;
+    page.counter("mainsheet_resources_rendered", "Resources rendered.").value(metrics.rendered.get());
+    page.counter("mainsheet_render_hits", "Resources wanted that had been rendered before.")
+        .value(metrics.cache_hits.get());
+    page.counter("mainsheet_parts_built", "Parts of translations built from nothing.").value(metrics.parts_built.get());
+    page.counter("mainsheet_parts_updated", "Parts of translations that followed the world.")
+        .value(metrics.parts_updated.get());
+    page.counter("mainsheet_units_built", "Units of parts built.").value(metrics.units_built.get());
+    page.counter("mainsheet_streams", "Streams opened.").value(metrics.streams.get());
+    page.counter("mainsheet_responses", "Responses sent.").value(metrics.responses.get());
+    page.counter("mainsheet_resources_sent", "Resources in them.").value(metrics.resources.get());
+    page.counter("mainsheet_bytes_sent", "Bytes of resources in them.").value(metrics.bytes.get());
+}
+
+/// A page of metrics in the making.
+#[derive(Debug, Default)]
+pub(super) struct Page(String);
+
+impl Page {
+    /// A family of counters: only ever growing.
+    pub(super) fn counter(&mut self, name: &str, help: &str) -> Family<'_> {
+        self.family(name, help, "counter")
+    }
+
+    /// A family of gauges.
+    pub(super) fn gauge(&mut self, name: &str, help: &str) -> Family<'_> {
+        self.family(name, help, "gauge")
+    }
+
+    /// The page.
+    pub(super) fn into_text(self) -> String {
+        self.0
+    }
+
+    fn family(&mut self, name: &str, help: &str, kind: &str) -> Family<'_> {
+        // Writing to a text does not fail.
+        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        Family { page: &mut self.0, name: name.to_owned() }
+    }
+}
+
+/// The samples of one metric.
+#[derive(Debug)]
+pub(super) struct Family<'a> {
+    page: &'a mut String,
+    name: String,
+}
+
+impl Family<'_> {
+    /// The metric's value without labels.
+    pub(super) fn value(self, value: impl Display) {
+        let _ = writeln!(self.page, "{} {value}", self.name);
+    }
+
+    /// A value under labels.
+    pub(super) fn with(&mut self, labels: &[(&str, &str)], value: impl Display) {
+        let labels: Vec<String> = labels.iter().map(|(k, v)| format!("{k}=\"{}\"", escape(v))).collect();
+        let _ = writeln!(self.page, "{}{{{}}} {value}", self.name, labels.join(","));
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_escaped_and_families_have_their_head() {
+        let mut page = Page::default();
+        page.gauge("up", "Whether.").value(1);
+        page.counter("pushes", "How many.").with(&[("type", "a\"b\\\n")], 2);
+        assert_eq!(
+            page.into_text(),
+            "# HELP up Whether.\n# TYPE up gauge\nup 1\n# HELP pushes How many.\n# TYPE pushes counter\npushes{type=\"a\\\"b\\\\\\n\"} 2\n"
+        );
+    }
+}
