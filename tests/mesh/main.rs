@@ -1,1 +1,8 @@
-//! Integration tests.
+//! Tests with real Envoys. They need root for network namespaces, and the Envoy that `make tools` installs;
+//! without them they fail and say so.
+
+#[path = "harness/harness.rs"]
+#[allow(dead_code, reason = "the demo uses the rest")]
+mod harness;
+mod oracle;
+mod testbed;

@@ -1,0 +1,123 @@
+//! A real mainsheet, run as its users run it.
+
+use super::{
+    client::{Client, Reply},
+    eventually,
+    network::Place,
+    process::{Process, command},
+};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// Where mainsheet listens.
+#[derive(Clone, Debug)]
+pub(crate) struct Ports {
+    /// The address of all ports.
+    pub(crate) address: String,
+    /// xDS.
+    pub(crate) grpc: u16,
+    /// Readiness and debugging.
+    pub(crate) http: u16,
+    /// Metrics.
+    pub(crate) monitoring: u16,
+}
+
+impl Ports {
+    /// The ports that istiod has.
+    pub(crate) fn standard(address: &str) -> Self {
+        Self { address: address.to_owned(), grpc: 15010, http: 8080, monitoring: 15014 }
+    }
+}
+
+/// A running mainsheet.
+#[derive(Debug)]
+pub(crate) struct ControlPlane {
+    place: Place,
+    ports: Ports,
+    config: PathBuf,
+    log: PathBuf,
+    process: Process,
+    client: Client,
+}
+
+impl ControlPlane {
+    /// Starts mainsheet on a directory of files, and waits until it is ready.
+    pub(crate) fn start(place: &Place, ports: Ports, config: &Path, log: &Path) -> Self {
+        let process = launch(place, &ports, config, log);
+        let client = Client::new(place);
+        let (place, config, log) = (place.clone(), config.to_owned(), log.to_owned());
+        let mut control_plane = Self { place, ports, config, log, process, client };
+        control_plane.wait_ready();
+        control_plane
+    }
+
+    /// Where it listens.
+    pub(crate) fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
+    /// Kills it.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Asks it to end, and tells how it ended.
+    pub(crate) fn terminate(&mut self) -> std::process::ExitStatus {
+        self.process.terminate()
+    }
+
+    /// Starts it again after it ended.
+    pub(crate) fn restart(&mut self) {
+        self.process = launch(&self.place, &self.ports, &self.config, &self.log);
+        self.wait_ready();
+    }
+
+    /// A GET of a path on the HTTP port.
+    pub(crate) fn http(&mut self, path: &str) -> Reply {
+        let url = format!("http://{}:{}{path}", self.ports.address, self.ports.http);
+        self.client.get(&url)
+    }
+
+    /// `/debug/syncz`: what each proxy was sent and has acknowledged.
+    pub(crate) fn syncz(&mut self) -> Value {
+        self.http("/debug/syncz").echo()
+    }
+
+    /// The values of all metrics whose line starts with `name`.
+    pub(crate) fn metrics(&mut self, name: &str) -> Vec<(String, f64)> {
+        let url = format!("http://{}:{}/metrics", self.ports.address, self.ports.monitoring);
+        let body = self.client.get(&url).body;
+        let lines = body.lines().filter(|l| l.starts_with(name));
+        lines.filter_map(|l| l.rsplit_once(' ')).map(|(k, v)| (k.to_owned(), v.parse().unwrap_or(0.0))).collect()
+    }
+
+    /// The last that it wrote to its log.
+    pub(crate) fn last_output(&self) -> String {
+        self.process.last_output()
+    }
+
+    fn wait_ready(&mut self) {
+        eventually("mainsheet is ready", || {
+            self.process.expect_running();
+            let reply = self.http("/ready");
+            if reply.status == 200 { Ok(()) } else { Err(reply.brief()) }
+        });
+    }
+}
+
+fn launch(place: &Place, ports: &Ports, config: &Path, log: &Path) -> Process {
+    let mut command = command(place, &program(), false);
+    let at = |port: u16| format!("{}:{port}", ports.address);
+    command.arg("discovery").arg("--config-dir").arg(config);
+    command.args(["--grpc-addr", &at(ports.grpc), "--http-addr", &at(ports.http)]);
+    command.args(["--monitoring-addr", &at(ports.monitoring)]);
+    Process::start(command, log.to_owned())
+}
+
+/// The binary that is tested: the one built with the tests, or the one beside a demo.
+pub(crate) fn program() -> PathBuf {
+    option_env!("CARGO_BIN_EXE_mainsheet").map(PathBuf::from).unwrap_or_else(|| {
+        let own = std::env::current_exe().expect("the path of this program");
+        own.parent().and_then(Path::parent).expect("the directory of binaries").join("mainsheet")
+    })
+}

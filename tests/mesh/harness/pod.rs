@@ -1,0 +1,75 @@
+//! The pods of a world, as they are run and as Kubernetes would describe them.
+
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// A pod with the echo program in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Pod {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its namespace.
+    pub(crate) namespace: String,
+    /// Its labels; `app` and `version` are what it answers as.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Its address, which the world gives it.
+    pub(crate) ip: String,
+    /// Whether it has a sidecar, and its traffic is captured.
+    pub(crate) sidecar: bool,
+    /// Whether its sidecar asks for changes alone (delta xDS).
+    pub(crate) delta: bool,
+    /// The ports that it answers HTTP on.
+    pub(crate) http: Vec<u16>,
+    /// The ports that it answers lines of text on.
+    pub(crate) tcp: Vec<u16>,
+    /// What it asks for its own answers: `name=ADDRESS/path`.
+    pub(crate) calls: Vec<String>,
+}
+
+impl Pod {
+    /// A pod with a sidecar that answers HTTP on 8080 and 8081, and lines of text on 9000.
+    pub(crate) fn new(name: &str, namespace: &str, app: &str, version: &str) -> Self {
+        let labels = [("app", app), ("version", version)].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        Self {
+            name: name.to_owned(),
+            namespace: namespace.to_owned(),
+            labels: labels.into(),
+            ip: String::new(),
+            sidecar: true,
+            delta: true,
+            http: vec![8080, 8081],
+            tcp: vec![9000],
+            calls: Vec::new(),
+        }
+    }
+
+    /// Without a sidecar.
+    pub(crate) fn bare(mut self) -> Self {
+        self.sidecar = false;
+        self
+    }
+
+    /// With a sidecar that is sent all resources of a type each time.
+    pub(crate) fn sotw(mut self) -> Self {
+        self.delta = false;
+        self
+    }
+
+    /// The objects that Kubernetes has of it.
+    pub(crate) fn objects(&self) -> [Value; 3] {
+        let Self { name, namespace, labels, ip, .. } = self;
+        let ports = self.http.iter().chain(&self.tcp);
+        let ports: Vec<Value> = ports.map(|p| json!({ "containerPort": p })).collect();
+        [
+            json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } }),
+            json!({ "apiVersion": "v1", "kind": "ServiceAccount",
+                "metadata": { "name": name, "namespace": namespace } }),
+            json!({ "apiVersion": "v1", "kind": "Pod",
+                "metadata": { "name": name, "namespace": namespace, "labels": labels },
+                "spec": { "serviceAccountName": name, "nodeName": "node-1",
+                    "containers": [{ "name": "echo", "image": "echo", "ports": ports }] },
+                "status": { "phase": "Running", "podIP": ip, "podIPs": [{ "ip": ip }],
+                    "conditions": [{ "type": "Ready", "status": "True" }] } }),
+        ]
+    }
+}

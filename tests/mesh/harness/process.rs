@@ -1,0 +1,79 @@
+//! A process of a world: what it says goes to a file, and it ends with its owner.
+
+use super::network::Place;
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+/// A running program.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a program whose output goes to `log`, after what is there already.
+    pub(crate) fn start(mut command: Command, log: PathBuf) -> Self {
+        let file = File::options().create(true).append(true).open(&log).expect("a log file");
+        let program = format!("{command:?}");
+        command.stdin(Stdio::null()).stdout(file.try_clone().expect("a log file")).stderr(file);
+        let child = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
+        Self { child, log }
+    }
+
+    /// Ends it at once, with no chance to say goodbye.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Asks it to end, as Kubernetes does.
+    pub(crate) fn terminate(&mut self) -> std::process::ExitStatus {
+        let id = self.child.id().to_string();
+        let _ = Command::new("kill").args(["-TERM", &id]).status();
+        self.child.wait().expect("the end of a child")
+    }
+
+    /// Fails with the last of its output where it has ended by itself.
+    pub(crate) fn expect_running(&mut self) {
+        if let Ok(Some(status)) = self.child.try_wait() {
+            panic!("ended with {status}: {}", self.last_output());
+        }
+    }
+
+    /// The last lines that it wrote.
+    pub(crate) fn last_output(&self) -> String {
+        last_lines(&self.log, 25)
+    }
+}
+
+fn last_lines(path: &Path, count: usize) -> String {
+    let text = fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    format!("{}:\n{}", path.display(), lines[lines.len().saturating_sub(count)..].join("\n"))
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A command that starts `program` in a place, as the user of the proxy where `as_proxy` says so.
+pub(crate) fn command(place: &Place, program: &Path, as_proxy: bool) -> Command {
+    let mut words: Vec<String> = Vec::new();
+    if let Place::Namespace(name) = place {
+        words.extend(["nsenter".to_owned(), format!("--net=/run/netns/{name}")]);
+        if as_proxy {
+            words.extend(["setpriv", "--reuid=1337", "--regid=1337", "--clear-groups"].map(String::from));
+        }
+    }
+    words.push(program.display().to_string());
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).env(super::run::MARK, super::run().dir());
+    command
+}
