@@ -1,2 +1,38 @@
-//! demo
-fn main() {}
+//! The demo: a small shop whose pods have real Envoys, which mainsheet configures, and what requests show there.
+//!
+//! It checks what it prints. `KEEP=1` leaves everything up.
+
+#[path = "../tests/mesh/harness/harness.rs"]
+#[allow(dead_code, unused_imports, reason = "the tests use the rest")]
+mod harness;
+mod shop;
+mod show;
+mod urls;
+
+use harness::{may_make_namespaces, run};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let keep = std::env::var("KEEP").is_ok_and(|keep| !keep.is_empty() && keep != "0");
+    let captured = may_make_namespaces();
+    if captured {
+        println!("Each pod has a network namespace of its own; iptables bring its traffic to its Envoy.");
+    } else {
+        println!("This user may not make network namespaces (root may), so the shop runs on loopback addresses:");
+        println!("only productpage has an Envoy, and it sends to that Envoy's listeners by itself.");
+    }
+    println!("Starting mainsheet, the workloads and their Envoys …");
+    let world = shop::start(captured);
+    let failed = show::all(&world, captured);
+    let urls = urls::Urls::open(&world);
+    urls.print(keep);
+    if keep {
+        println!("\nEverything stays up until:  kill {}", run().keep());
+        // What is forgotten is not ended.
+        std::mem::forget((world, urls));
+    }
+    if failed > 0 {
+        println!("\n{failed} of the above did not come out as they should.");
+    }
+    ExitCode::from(u8::from(failed > 0))
+}

@@ -43,7 +43,7 @@ struct Serve {
     /// An address to answer lines of text on.
     #[arg(long)]
     tcp: Vec<SocketAddr>,
-    /// `name=ADDRESS/path`: what to ask, with a `Host` of that name, for every request to `/` or `/productpage`.
+    /// `name=ADDRESS/path`: what to ask, with a `Host` of that name, before each answer.
     #[arg(long)]
     calls: Vec<String>,
 }

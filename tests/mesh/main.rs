@@ -2,7 +2,7 @@
 //! without them they fail and say so.
 
 #[path = "harness/harness.rs"]
-#[allow(dead_code, reason = "the demo uses the rest")]
+#[allow(dead_code, unused_imports, reason = "the demo uses the rest")]
 mod harness;
 mod oracle;
 mod testbed;

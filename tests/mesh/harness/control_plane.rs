@@ -27,6 +27,17 @@ impl Ports {
     pub(crate) fn standard(address: &str) -> Self {
         Self { address: address.to_owned(), grpc: 15010, http: 8080, monitoring: 15014 }
     }
+
+    /// Ports that nothing listens on.
+    pub(crate) fn free(address: &str) -> Self {
+        Self { address: address.to_owned(), grpc: free_port(), http: free_port(), monitoring: free_port() }
+    }
+}
+
+/// A port of the loopback device that nothing listens on.
+pub(crate) fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
 }
 
 /// A running mainsheet.

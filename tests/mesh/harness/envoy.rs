@@ -35,6 +35,11 @@ impl Envoy {
         Self { place: place.clone(), config, admin: bootstrap.admin, process, client: Client::new(place) }
     }
 
+    /// Where its admin interface listens, in its place.
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// Kills it.
     pub(crate) fn kill(&mut self) {
         self.process.kill();

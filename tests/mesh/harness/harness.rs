@@ -14,9 +14,9 @@ mod world;
 
 pub(crate) use bootstrap::{Bootstrap, sidecar_node};
 pub(crate) use client::{Client, Reply, Request};
-pub(crate) use control_plane::{ControlPlane, Ports, program};
+pub(crate) use control_plane::{ControlPlane, Ports, free_port, program};
 pub(crate) use envoy::Envoy;
-pub(crate) use network::{Network, Place};
+pub(crate) use network::{Network, Place, may_make_namespaces};
 pub(crate) use pod::Pod;
 pub(crate) use process::Process;
 pub(crate) use run::{Run, run};

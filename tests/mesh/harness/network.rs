@@ -35,7 +35,10 @@ impl Network {
     ///
     /// Where this process may not make network namespaces.
     pub(crate) fn new(prefix: String) -> Self {
-        assert!(may_make(), "network namespaces need root and `ip` (iproute2): run as root after `make tools`");
+        assert!(
+            may_make_namespaces(),
+            "network namespaces need root and `ip` (iproute2): run as root after `make tools`"
+        );
         let node = format!("{prefix}node");
         ip(None, &[format!("netns add {node}")]);
         let network = Self { prefix, namespaces: vec![node.clone()] };
@@ -103,7 +106,7 @@ impl Drop for Network {
 }
 
 /// Whether this process may make network namespaces.
-pub(crate) fn may_make() -> bool {
+pub(crate) fn may_make_namespaces() -> bool {
     let (_, prefix) = run().part();
     let name = format!("{prefix}try");
     let ip = |what| Command::new("ip").args(["netns", what, &name]).stderr(Stdio::null()).status();

@@ -12,7 +12,9 @@ pub(crate) struct Pod {
     pub(crate) namespace: String,
     /// Its labels; `app` and `version` are what it answers as.
     pub(crate) labels: BTreeMap<String, String>,
-    /// Its address, which the world gives it.
+    /// Its service account.
+    pub(crate) account: String,
+    /// Its address, which the world gives it where it is empty.
     pub(crate) ip: String,
     /// Whether it has a sidecar, and its traffic is captured.
     pub(crate) sidecar: bool,
@@ -34,6 +36,7 @@ impl Pod {
             name: name.to_owned(),
             namespace: namespace.to_owned(),
             labels: labels.into(),
+            account: name.to_owned(),
             ip: String::new(),
             sidecar: true,
             delta: true,
@@ -57,16 +60,16 @@ impl Pod {
 
     /// The objects that Kubernetes has of it.
     pub(crate) fn objects(&self) -> [Value; 3] {
-        let Self { name, namespace, labels, ip, .. } = self;
+        let Self { name, namespace, labels, account, ip, .. } = self;
         let ports = self.http.iter().chain(&self.tcp);
         let ports: Vec<Value> = ports.map(|p| json!({ "containerPort": p })).collect();
         [
             json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } }),
             json!({ "apiVersion": "v1", "kind": "ServiceAccount",
-                "metadata": { "name": name, "namespace": namespace } }),
+                "metadata": { "name": account, "namespace": namespace } }),
             json!({ "apiVersion": "v1", "kind": "Pod",
                 "metadata": { "name": name, "namespace": namespace, "labels": labels },
-                "spec": { "serviceAccountName": name, "nodeName": "node-1",
+                "spec": { "serviceAccountName": account, "nodeName": "node-1",
                     "containers": [{ "name": "echo", "image": "echo", "ports": ports }] },
                 "status": { "phase": "Running", "podIP": ip, "podIPs": [{ "ip": ip }],
                     "conditions": [{ "type": "Ready", "status": "True" }] } }),

@@ -3,7 +3,7 @@
 use super::{
     bootstrap::{Bootstrap, sidecar_node},
     client::{Client, echo},
-    control_plane::{ControlPlane, Ports},
+    control_plane::{ControlPlane, Ports, free_port},
     envoy::Envoy,
     eventually,
     network::{Network, Place},
@@ -15,6 +15,7 @@ use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard},
 };
@@ -26,7 +27,8 @@ pub(crate) struct World {
     config: PathBuf,
     control_plane: Mutex<ControlPlane>,
     workloads: BTreeMap<String, Workload>,
-    network: Network,
+    node: Place,
+    _network: Option<Network>,
 }
 
 /// A pod that runs.
@@ -49,30 +51,55 @@ impl Workload {
 }
 
 impl World {
-    /// Starts a world with these pods. Every sidecar has its first configuration when this returns.
+    /// Starts a world with these pods, each with an address and its objects in a file. Every sidecar has its first
+    /// configuration when this returns.
     pub(crate) fn new(pods: Vec<Pod>) -> Self {
         Self::with(pods, &[])
     }
 
-    /// The same, with files that are there from the start.
+    /// The same, with more files that are there from the start.
     pub(crate) fn with(pods: Vec<Pod>, files: &[(&str, &str)]) -> Self {
+        let pods = addressed(pods);
+        let described = manifest(pods.iter().flat_map(Pod::objects));
+        let files = files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+        Self::of_files(pods, files.chain([("pods.yaml".to_owned(), described)]).collect())
+    }
+
+    /// A world of these files, which describe the pods and all the rest.
+    pub(crate) fn of_files(pods: Vec<Pod>, files: Vec<(String, String)>) -> Self {
         let (dir, prefix) = run().part();
+        let network = Network::new(prefix);
+        Self::start(dir, Some(network), Ports::standard(Network::NODE), pods, files)
+    }
+
+    /// A world without namespaces and capture, for those who may not make them: the pods have addresses of the
+    /// loopback device, and a sidecar has listeners that its workload sends to by itself.
+    pub(crate) fn on_loopback(pods: Vec<Pod>, files: Vec<(String, String)>) -> Self {
+        let (dir, _) = run().part();
+        Self::start(dir, None, Ports::free("127.0.0.1"), pods, files)
+    }
+
+    fn start(
+        dir: PathBuf,
+        mut network: Option<Network>,
+        ports: Ports,
+        pods: Vec<Pod>,
+        files: Vec<(String, String)>,
+    ) -> Self {
         let config = dir.join("config");
         fs::create_dir_all(&config).expect("the directory of files");
-        let pods = addressed(pods);
-        fs::write(config.join("pods.yaml"), manifest(pods.iter().flat_map(Pod::objects))).expect("a file");
         for (name, text) in files {
             fs::write(config.join(name), text).expect("a file");
         }
-        let mut network = Network::new(prefix);
-        let ports = Ports::standard(Network::NODE);
-        let control_plane = ControlPlane::start(&network.node(), ports, &config, &dir.join("mainsheet.log"));
-        let start = |pod: Pod| (pod.name.clone(), Workload::start(pod, &mut network, &dir));
+        let node = network.as_ref().map_or(Place::Here, Network::node);
+        let discovery = format!("{}:{}", ports.address, ports.grpc).parse().expect("an address");
+        let control_plane = ControlPlane::start(&node, ports, &config, &dir.join("mainsheet.log"));
+        let start = |pod: Pod| (pod.name.clone(), Workload::start(pod, network.as_mut(), discovery, &dir));
         let workloads: BTreeMap<String, Workload> = pods.into_iter().map(start).collect();
         for workload in workloads.values().filter(|w| w.envoy.is_some()) {
             workload.envoy().wait_live();
         }
-        Self { dir, config, control_plane: Mutex::new(control_plane), workloads, network }
+        Self { dir, config, control_plane: Mutex::new(control_plane), workloads, node, _network: network }
     }
 
     /// The directory of its files.
@@ -82,7 +109,7 @@ impl World {
 
     /// The place of the node, from which pods are reached without a sidecar.
     pub(crate) fn node(&self) -> Place {
-        self.network.node()
+        self.node.clone()
     }
 
     /// Its control plane.
@@ -112,6 +139,11 @@ impl World {
         fs::rename(draft, self.config.join(name)).expect("a file");
     }
 
+    /// A file of objects, to be edited.
+    pub(crate) fn file(&self, name: &str) -> String {
+        fs::read_to_string(self.config.join(name)).expect("a file")
+    }
+
     /// Deletes a file of objects.
     pub(crate) fn remove(&self, name: &str) {
         fs::remove_file(self.config.join(name)).expect("a file");
@@ -139,33 +171,38 @@ impl World {
 }
 
 impl Workload {
-    fn start(pod: Pod, network: &mut Network, dir: &Path) -> Self {
-        let place = network.add_pod(&pod.name, &pod.ip, pod.sidecar);
+    fn start(pod: Pod, network: Option<&mut Network>, discovery: SocketAddr, dir: &Path) -> Self {
+        let captured = network.is_some();
+        let place = network.map_or(Place::Here, |n| n.add_pod(&pod.name, &pod.ip, pod.sidecar));
+        let bind = if captured { "0.0.0.0" } else { &pod.ip };
         let mut echo = command(&place, echo(), false);
         let label = |key| pod.labels.get(key).cloned().unwrap_or_default();
         echo.arg("serve").args(["--name", &label("app"), "--version", &label("version")]);
-        echo.args(pod.http.iter().map(|port| format!("--http=0.0.0.0:{port}")));
-        echo.args(pod.tcp.iter().map(|port| format!("--tcp=0.0.0.0:{port}")));
+        echo.args(pod.http.iter().map(|port| format!("--http={bind}:{port}")));
+        echo.args(pod.tcp.iter().map(|port| format!("--tcp={bind}:{port}")));
         echo.args(pod.calls.iter().map(|call| format!("--calls={call}")));
         let log = dir.join(format!("{}-echo.log", pod.name));
         let _echo = Process::start(echo, log);
         let envoy = pod.sidecar.then(|| {
-            let bootstrap = Bootstrap {
-                node: sidecar_node(&pod.name, &pod.namespace, &pod.ip, &pod.labels),
-                discovery: (Network::NODE.parse::<std::net::Ipv4Addr>().expect("an address"), 15010).into(),
-                admin: ([127, 0, 0, 1], 15000).into(),
-                delta: pod.delta,
-            };
+            let mut node = sidecar_node(&pod.name, &pod.namespace, &pod.ip, &pod.labels);
+            node["metadata"]["SERVICE_ACCOUNT"] = pod.account.as_str().into();
+            if !captured {
+                node["metadata"]["INTERCEPTION_MODE"] = "NONE".into();
+            }
+            let admin = ([127, 0, 0, 1], if captured { 15000 } else { free_port() }).into();
+            let bootstrap = Bootstrap { node, discovery, admin, delta: pod.delta };
             Mutex::new(Envoy::start(&place, &bootstrap, dir, &pod.name))
         });
         Self { pod, place, envoy, _echo }
     }
 }
 
-/// Gives each pod its address: 10.244.1.1 for the first.
+/// Gives each pod that has none an address: 10.244.1.1 for the first.
 fn addressed(mut pods: Vec<Pod>) -> Vec<Pod> {
     for (pod, number) in pods.iter_mut().zip(1..) {
-        pod.ip = format!("10.244.1.{number}");
+        if pod.ip.is_empty() {
+            pod.ip = format!("10.244.1.{number}");
+        }
     }
     pods
 }
