@@ -1,30 +1,30 @@
-//! Files of YAML or JSON, read once.
+//! Objects from files: directories of YAML and JSON, or single files, read once or watched.
+//!
+//! What cannot be read is a problem and harms nothing else: what it held before stays in force until it can be
+//! read again or is gone.
 
-use crate::{model::Change, parse, parse::Context};
-use serde::Deserialize as _;
+mod catalogue;
+mod content;
+mod document;
+mod tree;
+mod yaml;
+
+use crate::{model::Change, parse::Context};
+use catalogue::Catalogue;
 use std::{fs, io, path::PathBuf};
+use tree::Tree;
 
-/// Reads every object of these files and directories.
+/// Reads every object of these directories (with those below them) and single files once, and what stands for pods.
+/// Where two hold the same object, the first in the order of `paths`, and then of names, wins.
 ///
 /// # Errors
 ///
-/// When a path cannot be read.
+/// When one of `paths` is not there. What is wrong below them is told by the changes.
 pub fn load(paths: &[PathBuf], context: &Context) -> io::Result<Vec<Change>> {
-    let mut changes = Vec::new();
     for path in paths {
-        if path.is_dir() {
-            let mut below: Vec<PathBuf> = fs::read_dir(path)?.map(|e| e.map(|e| e.path())).collect::<Result<_, _>>()?;
-            below.sort();
-            changes.extend(load(&below, context)?);
-            continue;
-        }
-        let text = fs::read_to_string(path)?;
-        for document in serde_norway::Deserializer::from_str(&text) {
-            let value = serde_json::Value::deserialize(document).map_err(io::Error::other)?;
-            if !value.is_null() {
-                changes.push(parse::object(&value, context));
-            }
-        }
+        fs::metadata(path).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
     }
-    Ok(changes)
+    let mut catalogue = Catalogue::new(context.clone());
+    Tree::new(paths).read(&mut catalogue, None);
+    Ok(catalogue.changes())
 }
