@@ -30,8 +30,8 @@ demo: tools ## a small shop with a real Envoy beside each workload (KEEP=1 leave
 	$(CARGO) build --locked --bins --example echo --example demo
 	@$(CARGO) run --quiet --locked --example demo
 
-bench: tools ## work, bytes and memory of translation and push on meshes of growing size
-	$(CARGO) bench --locked
+bench: ## work, bytes and memory of translation and push on meshes of growing size
+	$(CARGO) bench --locked --bench push
 
 lint: tools ## formatting and lints; any finding fails
 	$(CARGO) fmt --check

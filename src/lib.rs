@@ -2,6 +2,8 @@
 //!
 //! The rooms and who may know whom are listed in `layering.rs`; the way through is in `README.md`.
 
+#![forbid(unsafe_code)]
+
 pub mod api;
 pub mod app;
 pub mod cli;

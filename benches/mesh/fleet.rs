@@ -1,0 +1,127 @@
+//! Proxies in memory: real streams over one engine, each with a client that subscribes and answers as Envoy does.
+
+use mainsheet::{
+    id::ResourceType,
+    model::Node,
+    snapshot::Snapshot,
+    xds::{
+        Engine, Lease, Metrics,
+        stream::{Names, Request, Response, Stream},
+    },
+};
+use std::sync::Arc;
+
+/// Proxies, and what they are served from.
+#[derive(Debug)]
+pub struct Fleet {
+    engine: Engine,
+    metrics: Arc<Metrics>,
+    proxies: Vec<(Lease, Stream)>,
+    sent: Sent,
+}
+
+/// What was sent, to all proxies together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Responses.
+    pub messages: u64,
+    /// Resources in them.
+    pub resources: u64,
+    /// Bytes of their bodies and of names said to be gone.
+    pub bytes: u64,
+}
+
+/// The counters of a fleet. They depend on nothing but the world, what changed in it, and the proxies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// What was sent.
+    pub sent: Sent,
+    /// Resources rendered.
+    pub rendered: u64,
+    /// Units built.
+    pub units: u64,
+}
+
+impl Fleet {
+    /// Proxies that connect, subscribe to everything that Envoy would, and have it all.
+    pub fn connect(nodes: impl IntoIterator<Item = Node>, snapshot: &Arc<Snapshot>) -> Self {
+        let metrics = Arc::new(Metrics::default());
+        let engine = Engine::new(metrics.clone());
+        let mut fleet = Self { engine, metrics, proxies: Vec::new(), sent: Sent::default() };
+        for node in nodes {
+            let mut lease = Lease::new(Arc::new(node));
+            fleet.engine.advance(&mut lease, snapshot);
+            let mut stream = Stream::new(lease.config().clone(), fleet.metrics.clone());
+            for kind in [ResourceType::Cluster, ResourceType::Endpoints, ResourceType::Listener, ResourceType::Route] {
+                let names = match kind.has_wildcard() {
+                    true => Vec::new(),
+                    false => lease.config().all(kind).map(|r| r.name.to_string()).collect(),
+                };
+                let responses = stream.on_request(request(kind.type_url(), "", names));
+                fleet.sent.take(&mut stream, responses);
+            }
+            fleet.proxies.push((lease, stream));
+        }
+        fleet
+    }
+
+    /// Brings every proxy to a snapshot.
+    pub fn push(&mut self, snapshot: &Arc<Snapshot>) {
+        for (lease, stream) in &mut self.proxies {
+            if self.engine.advance(lease, snapshot) {
+                let responses = stream.on_config(lease.config().clone());
+                self.sent.take(stream, responses);
+            }
+        }
+    }
+
+    /// What was done so far.
+    pub fn counts(&self) -> Counts {
+        Counts { sent: self.sent, rendered: self.metrics.rendered.get(), units: self.metrics.units_built.get() }
+    }
+
+    /// How many parts its proxies are served from.
+    pub fn parts(&self) -> usize {
+        self.engine.parts()
+    }
+}
+
+impl Sent {
+    /// Takes the responses, and those that follow from taking them.
+    fn take(&mut self, stream: &mut Stream, mut responses: Vec<Response>) {
+        while !responses.is_empty() {
+            let mut next = Vec::new();
+            for response in responses {
+                self.messages += 1;
+                self.resources += response.resources.len() as u64;
+                self.bytes += response.resources.iter().map(|r| r.body.len() as u64).sum::<u64>();
+                self.bytes += response.removed.iter().map(|n| n.len() as u64).sum::<u64>();
+                next.extend(stream.on_request(request(&response.type_url, &response.nonce, Vec::new())));
+            }
+            responses = next;
+        }
+    }
+}
+
+impl std::ops::Sub for Counts {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        let sent = Sent {
+            messages: self.sent.messages - before.sent.messages,
+            resources: self.sent.resources - before.sent.resources,
+            bytes: self.sent.bytes - before.sent.bytes,
+        };
+        Self { sent, rendered: self.rendered - before.rendered, units: self.units - before.units }
+    }
+}
+
+/// A delta request that subscribes to these names, or takes the response of this nonce.
+fn request(type_url: &str, nonce: &str, subscribe: Vec<String>) -> Request {
+    Request {
+        type_url: type_url.to_owned(),
+        nonce: nonce.to_owned(),
+        error: None,
+        names: Names::Changes { subscribe, unsubscribe: Vec::new(), versions: Default::default() },
+    }
+}

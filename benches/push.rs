@@ -1,0 +1,204 @@
+//! What translation and pushes cost on meshes of growing size: `cargo bench --bench push [-- --json] [-- SERVICES…]`.
+//!
+//! Counts (rendered, units, messages, resources, bytes, allocations) are the same on every machine and in every
+//! run. What they must show: one endpoint change costs the same in a mesh of any size, and translating costs the
+//! same however many proxies see the same.
+
+#[path = "mesh/fleet.rs"]
+mod fleet;
+#[path = "mesh/meter.rs"]
+mod meter;
+#[path = "mesh/table.rs"]
+mod table;
+#[path = "mesh/world.rs"]
+mod world;
+
+use fleet::{Counts, Fleet};
+use mainsheet::{
+    id::ResourceType,
+    model::{Change, Mesh},
+    snapshot::Snapshot,
+    translate::{Config, Direct},
+};
+use meter::{Cost, measure, resident};
+use std::sync::Arc;
+use table::{Cell, Table};
+use world::Shape;
+
+#[global_allocator]
+static ALLOCATOR: meter::Counting = meter::Counting;
+
+const SERVICES: &[usize] = &[100, 1_000, 10_000];
+const STREAMS: &[usize] = &[1, 100, 1_000];
+/// Each change is done so often; the time that is shown is the middle one.
+const ROUNDS: usize = 5;
+/// Objects are parsed and applied so many at a time, as a source that lists them would.
+const BATCH: usize = 500;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let json = arguments.iter().any(|a| a == "--json");
+    let chosen: Vec<usize> = arguments.iter().filter_map(|a| a.parse().ok()).collect();
+    let mut results = Results::new();
+    for services in if chosen.is_empty() { SERVICES } else { &chosen } {
+        eprintln!("… {services} services");
+        run(Shape { pods: false, ..Shape::of(*services) }, &mut results, &[]);
+        run(Shape::of(*services), &mut results, STREAMS);
+    }
+    match json {
+        true => println!("{:#}", serde_json::Value::Array(results.tables().map(Table::json).into())),
+        false => results.tables().into_iter().for_each(|table| println!("{table}")),
+    }
+}
+
+struct Results {
+    world: Table,
+    translation: Table,
+    connect: Table,
+    change: Table,
+}
+
+impl Results {
+    fn new() -> Self {
+        Self {
+            world: Table::new(
+                "The world: every object parsed, and applied to an empty snapshot",
+                &["services", "pods", "objects", "parse cpu", "apply cpu", "apply allocations", "kept", "resident"],
+            ),
+            translation: Table::new(
+                "Full translation for one sidecar, nothing cached",
+                &["services", "pods", "wall", "cpu", "resources", "bytes", "allocations", "kept", "peak"],
+            ),
+            connect: Table::new(
+                "Sidecars of one namespace connect and get everything",
+                &["services", "streams", "rendered", "units", "messages", "bytes", "cpu", "kept", "resident", "peak"],
+            ),
+            change: Table::new(
+                "One change, while so many sidecars of one namespace are connected",
+                &[
+                    "services", "streams", "change", "rendered", "units", "messages", "resources", "bytes",
+                    "allocations", "apply cpu", "push cpu",
+                ],
+            ),
+        }
+    }
+
+    fn tables(&self) -> [&Table; 4] {
+        [&self.world, &self.translation, &self.connect, &self.change]
+    }
+}
+
+fn run(shape: Shape, results: &mut Results, streams: &[usize]) {
+    let pods = Cell::Text(if shape.pods { "yes" } else { "no" }.to_owned());
+    let services = Cell::Count(shape.services as u64);
+    let (snapshot, objects, parse, apply) = load(shape);
+    results.world.row(vec![
+        services.clone(),
+        pods.clone(),
+        Cell::Count(objects),
+        Cell::Seconds(parse),
+        Cell::Seconds(apply.cpu),
+        Cell::Count(apply.allocations),
+        Cell::Memory(apply.kept),
+        Cell::Memory(resident("VmRSS") as i64),
+    ]);
+    let proxy = shape.proxy(0);
+    let (config, cost) = measure(|| Config::of(&snapshot, &proxy, &Direct));
+    let all = || ResourceType::ALL.into_iter().flat_map(|kind| config.all(kind));
+    results.translation.row(vec![
+        services,
+        pods,
+        Cell::Seconds(cost.wall),
+        Cell::Seconds(cost.cpu),
+        Cell::Count(all().count() as u64),
+        Cell::Count(all().map(|r| r.body.len() as u64).sum()),
+        Cell::Count(cost.allocations),
+        Cell::Memory(cost.kept),
+        Cell::Memory(cost.peak as i64),
+    ]);
+    drop(config);
+    for count in streams {
+        serve(shape, &snapshot, *count, results);
+    }
+}
+
+/// Parses and applies every object of a mesh.
+fn load(shape: Shape) -> (Arc<Snapshot>, u64, f64, Cost) {
+    let (mut snapshot, mut count, mut parse, mut apply) = (Snapshot::new(Mesh::default()), 0, 0.0, Cost::default());
+    let mut objects = shape.objects().peekable();
+    while objects.peek().is_some() {
+        let batch: Vec<_> = objects.by_ref().take(BATCH).collect();
+        count += batch.len() as u64;
+        let (changes, parsing) = measure(|| world::changes(batch));
+        parse += parsing.cpu;
+        let (next, cost) = measure(|| snapshot.apply(changes));
+        snapshot = next;
+        apply.cpu += cost.cpu;
+        apply.allocations += cost.allocations;
+        apply.kept += cost.kept + parsing.kept;
+    }
+    (Arc::new(snapshot), count, parse, apply)
+}
+
+fn serve(shape: Shape, snapshot: &Arc<Snapshot>, streams: usize, results: &mut Results) {
+    let nodes: Vec<_> = (0..streams).map(|n| shape.proxy(n)).collect();
+    let (mut fleet, cost) = measure(|| Fleet::connect(nodes, snapshot));
+    let counts = fleet.counts();
+    results.connect.row(vec![
+        Cell::Count(shape.services as u64),
+        Cell::Count(streams as u64),
+        Cell::Count(counts.rendered),
+        Cell::Count(counts.units),
+        Cell::Count(counts.sent.messages),
+        Cell::Count(counts.sent.bytes),
+        Cell::Seconds(cost.cpu),
+        Cell::Memory(cost.kept),
+        Cell::Memory(resident("VmRSS") as i64),
+        Cell::Memory(resident("VmHWM") as i64),
+    ]);
+    let there_and_back: [(&str, [Vec<Change>; 2]); 3] = [
+        ("endpoint", [false, true].map(|ready| shape.endpoint_change(0, ready))),
+        ("route", [80, 90].map(|percent| shape.route_change(0, percent))),
+        ("unseen", [false, true].map(world::unseen_change)),
+    ];
+    for (name, changes) in there_and_back {
+        let measured = repeat(&mut fleet, snapshot, changes);
+        results.change.row([
+            vec![Cell::Count(shape.services as u64), Cell::Count(streams as u64), Cell::Text(name.to_owned())],
+            measured,
+        ].concat());
+    }
+}
+
+/// Does a change and takes it back, some times over; what is measured is doing it.
+fn repeat(fleet: &mut Fleet, snapshot: &Arc<Snapshot>, [there, back]: [Vec<Change>; 2]) -> Vec<Cell> {
+    let mut rounds: Vec<(Counts, Cost, Cost)> = Vec::new();
+    let mut now = snapshot.clone();
+    for _ in 0..ROUNDS {
+        let changes = there.clone();
+        let (next, apply) = measure(|| Arc::new(now.apply(changes)));
+        let before = fleet.counts();
+        let ((), push) = measure(|| fleet.push(&next));
+        rounds.push((fleet.counts() - before, apply, push));
+        now = Arc::new(next.apply(back.clone()));
+        fleet.push(&now);
+    }
+    // The first round also fills what is kept between rounds.
+    assert!(rounds.iter().all(|r| r.0 == rounds[0].0), "the same change costs the same each time: {rounds:?}");
+    let middle = |of: fn(&(Counts, Cost, Cost)) -> f64| {
+        let mut all: Vec<f64> = rounds.iter().map(of).collect();
+        all.sort_by(f64::total_cmp);
+        all[ROUNDS / 2]
+    };
+    let (counts, apply, push) = rounds[ROUNDS - 1];
+    vec![
+        Cell::Count(counts.rendered),
+        Cell::Count(counts.units),
+        Cell::Count(counts.sent.messages),
+        Cell::Count(counts.sent.resources),
+        Cell::Count(counts.sent.bytes),
+        Cell::Count(apply.allocations + push.allocations),
+        Cell::Seconds(middle(|r| r.1.cpu)),
+        Cell::Seconds(middle(|r| r.2.cpu)),
+    ]
+}
