@@ -13,6 +13,8 @@ pub mod stream;
 mod wire;
 
 #[cfg(test)]
+mod cost;
+#[cfg(test)]
 mod tests;
 
 pub use cache::{Engine, Lease};

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// Proxies, and what they are served from.
 #[derive(Debug)]
-pub struct Fleet {
+pub(crate) struct Fleet {
     engine: Engine,
     metrics: Arc<Metrics>,
     proxies: Vec<(Lease, Stream)>,
@@ -22,29 +22,29 @@ pub struct Fleet {
 
 /// What was sent, to all proxies together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sent {
+pub(crate) struct Sent {
     /// Responses.
-    pub messages: u64,
+    pub(crate) messages: u64,
     /// Resources in them.
-    pub resources: u64,
+    pub(crate) resources: u64,
     /// Bytes of their bodies and of names said to be gone.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// The counters of a fleet. They depend on nothing but the world, what changed in it, and the proxies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// What was sent.
-    pub sent: Sent,
+    pub(crate) sent: Sent,
     /// Resources rendered.
-    pub rendered: u64,
+    pub(crate) rendered: u64,
     /// Units built.
-    pub units: u64,
+    pub(crate) units: u64,
 }
 
 impl Fleet {
     /// Proxies that connect, subscribe to everything that Envoy would, and have it all.
-    pub fn connect(nodes: impl IntoIterator<Item = Node>, snapshot: &Arc<Snapshot>) -> Self {
+    pub(crate) fn connect(nodes: impl IntoIterator<Item = Node>, snapshot: &Arc<Snapshot>) -> Self {
         let metrics = Arc::new(Metrics::default());
         let engine = Engine::new(metrics.clone());
         let mut fleet = Self { engine, metrics, proxies: Vec::new(), sent: Sent::default() };
@@ -66,7 +66,7 @@ impl Fleet {
     }
 
     /// Brings every proxy to a snapshot.
-    pub fn push(&mut self, snapshot: &Arc<Snapshot>) {
+    pub(crate) fn push(&mut self, snapshot: &Arc<Snapshot>) {
         for (lease, stream) in &mut self.proxies {
             if self.engine.advance(lease, snapshot) {
                 let responses = stream.on_config(lease.config().clone());
@@ -76,13 +76,8 @@ impl Fleet {
     }
 
     /// What was done so far.
-    pub fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         Counts { sent: self.sent, rendered: self.metrics.rendered.get(), units: self.metrics.units_built.get() }
-    }
-
-    /// How many parts its proxies are served from.
-    pub fn parts(&self) -> usize {
-        self.engine.parts()
     }
 }
 

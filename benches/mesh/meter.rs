@@ -9,7 +9,7 @@ use std::{
 
 /// The system's allocator, counting.
 #[derive(Debug)]
-pub struct Counting;
+pub(crate) struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static LIVE: AtomicU64 = AtomicU64::new(0);
@@ -48,21 +48,21 @@ unsafe impl GlobalAlloc for Counting {
 
 /// What some work cost.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Cost {
+pub(crate) struct Cost {
     /// Seconds on the clock.
-    pub wall: f64,
+    pub(crate) wall: f64,
     /// Seconds of processor time of this thread.
-    pub cpu: f64,
+    pub(crate) cpu: f64,
     /// Allocations.
-    pub allocations: u64,
+    pub(crate) allocations: u64,
     /// Bytes that it left allocated.
-    pub kept: i64,
+    pub(crate) kept: i64,
     /// The most bytes that it had allocated beyond those before it.
-    pub peak: u64,
+    pub(crate) peak: u64,
 }
 
 /// Does the work and says what it cost.
-pub fn measure<T>(work: impl FnOnce() -> T) -> (T, Cost) {
+pub(crate) fn measure<T>(work: impl FnOnce() -> T) -> (T, Cost) {
     let live = LIVE.load(Relaxed);
     PEAK.store(live, Relaxed);
     let (allocations, cpu, wall) = (ALLOCATIONS.load(Relaxed), cpu_seconds(), Instant::now());
@@ -84,8 +84,13 @@ fn cpu_seconds() -> f64 {
     nanoseconds as f64 / 1e9
 }
 
+/// Bytes that are allocated now.
+pub(crate) fn live() -> i64 {
+    LIVE.load(Relaxed) as i64
+}
+
 /// The process's resident memory in bytes: now (`VmRSS`) or at its most (`VmHWM`).
-pub fn resident(field: &str) -> u64 {
+pub(crate) fn resident(field: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|l| l.strip_prefix(field)?.strip_prefix(':'));
     line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024

@@ -5,7 +5,7 @@ use std::fmt;
 
 /// Results of one kind.
 #[derive(Debug)]
-pub struct Table {
+pub(crate) struct Table {
     title: &'static str,
     columns: &'static [&'static str],
     rows: Vec<Vec<Cell>>,
@@ -13,7 +13,7 @@ pub struct Table {
 
 /// One result.
 #[derive(Clone, Debug)]
-pub enum Cell {
+pub(crate) enum Cell {
     /// A name.
     Text(String),
     /// A number of things.
@@ -26,20 +26,22 @@ pub enum Cell {
 
 impl Table {
     /// A table without rows.
-    pub fn new(title: &'static str, columns: &'static [&'static str]) -> Self {
+    pub(crate) fn new(title: &'static str, columns: &'static [&'static str]) -> Self {
         Self { title, columns, rows: Vec::new() }
     }
 
     /// Adds a row: a cell for each column.
-    pub fn row(&mut self, cells: Vec<Cell>) {
+    pub(crate) fn row(&mut self, cells: Vec<Cell>) {
         assert_eq!(cells.len(), self.columns.len(), "a cell for each column of {:?}", self.title);
         self.rows.push(cells);
     }
 
     /// The rows as objects, with seconds and bytes.
-    pub fn json(&self) -> Value {
-        let object = |row: &Vec<Cell>| self.columns.iter().zip(row).map(|(c, cell)| ((*c).to_owned(), cell.json()));
-        let rows: Vec<Value> = self.rows.iter().map(|row| Value::Object(object(row).collect())).collect();
+    pub(crate) fn json(&self) -> Value {
+        let object = |row: &Vec<Cell>| -> Value {
+            self.columns.iter().zip(row).map(|(column, cell)| ((*column).to_owned(), cell.json())).collect()
+        };
+        let rows: Vec<Value> = self.rows.iter().map(object).collect();
         json!({"title": self.title, "rows": rows})
     }
 }
@@ -60,7 +62,7 @@ impl fmt::Display for Cell {
         match self {
             Self::Text(text) => f.pad(text),
             Self::Count(count) => f.pad(&grouped(*count)),
-            Self::Seconds(seconds) => f.pad(&format!("{:.2} ms", seconds * 1e3)),
+            Self::Seconds(seconds) => f.pad(&format!("{:.*} ms", if *seconds < 0.01 { 3 } else { 0 }, seconds * 1e3)),
             Self::Memory(bytes) => f.pad(&format!("{:.1} MiB", *bytes as f64 / f64::from(1 << 20))),
         }
     }

@@ -10,29 +10,29 @@ use std::net::Ipv4Addr;
 
 /// How large a mesh is.
 #[derive(Clone, Copy, Debug)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// Services.
-    pub services: usize,
+    pub(crate) services: usize,
     /// Pods behind each.
-    pub endpoints: usize,
+    pub(crate) endpoints: usize,
     /// Namespaces that the services are spread over.
-    pub namespaces: usize,
+    pub(crate) namespaces: usize,
     /// VirtualServices: the first services have one each, with two weighted subsets.
-    pub virtual_services: usize,
+    pub(crate) virtual_services: usize,
     /// DestinationRules: the first services have one each, with two subsets.
-    pub destination_rules: usize,
+    pub(crate) destination_rules: usize,
     /// Nodes of the cluster, in three zones.
-    pub nodes: usize,
+    pub(crate) nodes: usize,
     /// Whether Pods are among the objects; without them an endpoint is only what its slice says.
-    pub pods: bool,
+    pub(crate) pods: bool,
     /// What the made-up values follow from.
-    pub seed: u64,
+    pub(crate) seed: u64,
 }
 
 impl Shape {
     /// A mesh of so many services with ten endpoints each, a hundred services to a namespace, and rules for every
     /// tenth.
-    pub fn of(services: usize) -> Self {
+    pub(crate) fn of(services: usize) -> Self {
         Self {
             services,
             endpoints: 10,
@@ -46,7 +46,7 @@ impl Shape {
     }
 
     /// Every object.
-    pub fn objects(self) -> impl Iterator<Item = Value> {
+    pub(crate) fn objects(self) -> impl Iterator<Item = Value> {
         let namespaces = (0..self.namespaces).map(|i| format!("ns-{i}")).chain(["private".to_owned()]);
         let pods = (0..self.services * usize::from(self.pods))
             .flat_map(move |i| (0..self.endpoints).map(move |e| self.pod(i, e, true)));
@@ -62,17 +62,17 @@ impl Shape {
     }
 
     /// The namespace of a service.
-    pub fn namespace(self, service: usize) -> String {
+    pub(crate) fn namespace(self, service: usize) -> String {
         format!("ns-{}", service % self.namespaces)
     }
 
     /// The host of a service.
-    pub fn host(self, service: usize) -> String {
+    pub(crate) fn host(self, service: usize) -> String {
         format!("svc-{service}.{}.svc.cluster.local", self.namespace(service))
     }
 
     /// A Service with one HTTP port.
-    pub fn service(self, i: usize) -> Value {
+    pub(crate) fn service(self, i: usize) -> Value {
         let name = format!("svc-{i}");
         let spec = json!({
             "clusterIP": address(10, i).to_string(),
@@ -83,7 +83,7 @@ impl Shape {
     }
 
     /// A pod of a service.
-    pub fn pod(self, i: usize, e: usize, ready: bool) -> Value {
+    pub(crate) fn pod(self, i: usize, e: usize, ready: bool) -> Value {
         let name = format!("svc-{i}");
         let labels = json!({
             "app": name,
@@ -91,27 +91,34 @@ impl Shape {
             "security.istio.io/tlsMode": "istio",
             "service.istio.io/canonical-name": name,
         });
-        let owner = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": name, "controller": true, "uid": "1"});
-        let mut pod = object("v1", "Pod", &self.namespace(i), &self.pod_name(i, e), json!({
-            "spec": {
-                "serviceAccountName": name,
-                "nodeName": self.node_of(i, e),
-                "containers": [{"name": "app", "image": "app", "ports": [{"name": "http", "containerPort": 8080}]}],
-            },
-            "status": {
-                "phase": "Running",
-                "podIP": self.ip(i, e),
-                "podIPs": [{"ip": self.ip(i, e)}],
-                "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}],
-            },
-        }));
+        let owner =
+            json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": name, "controller": true, "uid": "1"});
+        let mut pod = object(
+            "v1",
+            "Pod",
+            &self.namespace(i),
+            &self.pod_name(i, e),
+            json!({
+                "spec": {
+                    "serviceAccountName": name,
+                    "nodeName": self.node_of(i, e),
+                    "containers": [{"name": "app", "image": "app", "ports": [{"name": "http", "containerPort": 8080}]}],
+                },
+                "status": {
+                    "phase": "Running",
+                    "podIP": self.ip(i, e),
+                    "podIPs": [{"ip": self.ip(i, e)}],
+                    "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}],
+                },
+            }),
+        );
         pod["metadata"]["labels"] = labels;
         pod["metadata"]["ownerReferences"] = json!([owner]);
         pod
     }
 
     /// The slice of a service. Its first endpoint may be one that is not ready.
-    pub fn slice(self, i: usize, first_ready: bool) -> Value {
+    pub(crate) fn slice(self, i: usize, first_ready: bool) -> Value {
         let endpoints = (0..self.endpoints).map(|e| {
             let mut endpoint = json!({
                 "addresses": [self.ip(i, e)],
@@ -128,17 +135,15 @@ impl Shape {
     }
 
     /// The first endpoint of a service becomes ready, or ceases to be: what Kubernetes tells of it.
-    pub fn endpoint_change(self, i: usize, ready: bool) -> Vec<Change> {
+    pub(crate) fn endpoint_change(self, i: usize, ready: bool) -> Vec<Change> {
         let pod = self.pods.then(|| self.pod(i, 0, ready));
         changes(pod.into_iter().chain([self.slice(i, ready)]))
     }
 
     /// A VirtualService that sends so many percent to v1 and the rest to v2.
-    pub fn virtual_service(self, i: usize, percent: usize) -> Value {
+    pub(crate) fn virtual_service(self, i: usize, percent: usize) -> Value {
         let host = self.host(i);
-        let to = |subset: &str, weight: usize| {
-            json!({"destination": {"host": host, "subset": subset, "port": {"number": 80}}, "weight": weight})
-        };
+        let to = |subset: &str, weight: usize| json!({"destination": {"host": host, "subset": subset, "port": {"number": 80}}, "weight": weight});
         let spec = json!({
             "hosts": [host],
             "http": [{"route": [to("v1", percent), to("v2", 100 - percent)], "timeout": "5s"}],
@@ -148,12 +153,12 @@ impl Shape {
     }
 
     /// The weights of a VirtualService change.
-    pub fn route_change(self, i: usize, percent: usize) -> Vec<Change> {
+    pub(crate) fn route_change(self, i: usize, percent: usize) -> Vec<Change> {
         changes([self.virtual_service(i, percent)])
     }
 
     /// A DestinationRule with two subsets.
-    pub fn destination_rule(self, i: usize) -> Value {
+    pub(crate) fn destination_rule(self, i: usize) -> Value {
         let subset = |name: &str| json!({"name": name, "labels": {"version": name}});
         let spec = json!({"host": self.host(i), "subsets": [subset("v1"), subset("v2")]});
         let name = format!("svc-{i}");
@@ -161,7 +166,7 @@ impl Shape {
     }
 
     /// The sidecar of the `n`-th pod of the first namespace; after its last pod, of its first again.
-    pub fn proxy(self, n: usize) -> Node {
+    pub(crate) fn proxy(self, n: usize) -> Node {
         let services = self.services.div_ceil(self.namespaces);
         let (i, e) = ((n % services) * self.namespaces, n / services % self.endpoints);
         let (namespace, app) = (self.namespace(i), format!("svc-{i}"));
@@ -209,12 +214,12 @@ impl Shape {
 }
 
 /// A change that no proxy of [`Shape::proxy`] sees: an endpoint of a service that is for its own namespace alone.
-pub fn unseen_change(ready: bool) -> Vec<Change> {
+pub(crate) fn unseen_change(ready: bool) -> Vec<Change> {
     changes([hidden_slice(ready)])
 }
 
 /// The objects as a source hands them over.
-pub fn changes(objects: impl IntoIterator<Item = Value>) -> Vec<Change> {
+pub(crate) fn changes(objects: impl IntoIterator<Item = Value>) -> Vec<Change> {
     let context = Context::default();
     objects.into_iter().map(|raw| parse::object(&raw, &context)).collect()
 }
@@ -230,15 +235,25 @@ fn hidden_service() -> Value {
 }
 
 fn hidden_slice(ready: bool) -> Value {
-    slice("private", "hidden", vec![json!({"addresses": ["10.255.255.253"], "conditions": {"ready": ready, "terminating": false}})])
+    slice(
+        "private",
+        "hidden",
+        vec![json!({"addresses": ["10.255.255.253"], "conditions": {"ready": ready, "terminating": false}})],
+    )
 }
 
 fn slice(namespace: &str, service: &str, endpoints: Vec<Value>) -> Value {
-    let mut slice = object("discovery.k8s.io/v1", "EndpointSlice", namespace, &format!("{service}-1"), json!({
-        "addressType": "IPv4",
-        "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
-        "endpoints": endpoints,
-    }));
+    let mut slice = object(
+        "discovery.k8s.io/v1",
+        "EndpointSlice",
+        namespace,
+        &format!("{service}-1"),
+        json!({
+            "addressType": "IPv4",
+            "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+            "endpoints": endpoints,
+        }),
+    );
     slice["metadata"]["labels"] = json!({"kubernetes.io/service-name": service});
     slice
 }

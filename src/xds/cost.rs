@@ -1,0 +1,61 @@
+//! What a change costs, in counts that are the same on every machine. The meshes and clients are those of the
+//! benchmarks.
+
+#[path = "../../benches/mesh/fleet.rs"]
+#[allow(dead_code, reason = "the benchmarks use the rest")]
+mod fleet;
+#[path = "../../benches/mesh/world.rs"]
+#[allow(dead_code, reason = "the benchmarks use the rest")]
+mod world;
+
+use crate::{
+    model::{Change, Mesh},
+    snapshot::Snapshot,
+};
+use fleet::{Counts, Fleet};
+use std::sync::Arc;
+use world::Shape;
+
+/// What one change costs in a mesh of so many services, with so many sidecars of one namespace.
+fn cost(services: usize, streams: usize, change: impl Fn(Shape) -> Vec<Change>) -> Counts {
+    let shape =
+        Shape { endpoints: 3, namespaces: 4, virtual_services: 10, destination_rules: 10, ..Shape::of(services) };
+    let world = Arc::new(Snapshot::new(Mesh::default()).apply(world::changes(shape.objects())));
+    let mut fleet = Fleet::connect((0..streams).map(|n| shape.proxy(n)), &world);
+    let before = fleet.counts();
+    fleet.push(&Arc::new(world.apply(change(shape))));
+    fleet.counts() - before
+}
+
+fn endpoint(shape: Shape) -> Vec<Change> {
+    shape.endpoint_change(0, false)
+}
+
+fn route(shape: Shape) -> Vec<Change> {
+    shape.route_change(0, 50)
+}
+
+#[test]
+fn an_endpoint_change_costs_the_same_in_a_mesh_of_any_size() {
+    let small = cost(100, 1, endpoint);
+    assert_eq!(small, cost(400, 1, endpoint));
+    assert_eq!(small.sent.messages, 1, "{small:?}");
+    // The whole service and the subset that the endpoint is in differ; the other subset is found to be the same.
+    assert_eq!((small.sent.resources, small.rendered), (2, 3), "{small:?}");
+}
+
+#[test]
+fn translating_a_change_costs_the_same_however_many_see_it() {
+    for change in [endpoint, route] {
+        let (one, many) = (cost(100, 1, change), cost(100, 50, change));
+        assert_eq!(one.rendered, many.rendered);
+        assert_eq!(one.sent.messages * 50, many.sent.messages);
+        assert_eq!(one.sent.bytes * 50, many.sent.bytes);
+    }
+}
+
+#[test]
+fn a_change_that_nobody_sees_sends_nothing_and_renders_nothing() {
+    let unseen = cost(100, 50, |_| world::unseen_change(false));
+    assert_eq!((unseen.rendered, unseen.sent), (0, fleet::Sent::default()));
+}
