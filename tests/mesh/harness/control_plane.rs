@@ -125,9 +125,11 @@ fn launch(place: &Place, ports: &Ports, config: &Path, log: &Path) -> Process {
     Process::start(command, log.to_owned())
 }
 
-/// The binary that is tested: the one built with the tests, or the one beside a demo.
+/// The binary that is tested: the one that `MAINSHEET` names, the one built with the tests, or the one beside a
+/// demo.
 pub(crate) fn program() -> PathBuf {
-    option_env!("CARGO_BIN_EXE_mainsheet").map(PathBuf::from).unwrap_or_else(|| {
+    let named = std::env::var_os("MAINSHEET").map(PathBuf::from);
+    named.or_else(|| option_env!("CARGO_BIN_EXE_mainsheet").map(PathBuf::from)).unwrap_or_else(|| {
         let own = std::env::current_exe().expect("the path of this program");
         own.parent().and_then(Path::parent).expect("the directory of binaries").join("mainsheet")
     })

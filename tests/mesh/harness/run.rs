@@ -115,7 +115,8 @@ fn sweep(temporary: &Path) {
         entries(dir).filter_map(|n| n.into_string().ok()).map(|n| (n.clone(), id(&n))).collect()
     };
     let gone = |id: u32| {
-        fs::read(format!("/proc/{id}/cmdline")).is_ok_and(|c| String::from_utf8_lossy(&c).contains(KEEPER)) == false
+        let words = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        !String::from_utf8_lossy(&words).contains(KEEPER)
     };
     for (name, id) in names(Path::new("/run/netns"), "ms-") {
         if id.is_some_and(gone) {

@@ -152,8 +152,13 @@ impl World {
     /// Waits until the configuration of a pod's sidecar is as `check` wants it.
     pub(crate) fn wait_until(&self, pod: &str, what: &str, check: impl Fn(&str) -> bool) {
         eventually(&format!("the sidecar of {pod} {what}"), || {
-            let dump = self.workload(pod).envoy().config_dump();
-            if check(&dump) { Ok(()) } else { Err(format!("rejected: {:?}", self.workload(pod).envoy().rejected())) }
+            let mut envoy = self.workload(pod).envoy();
+            if check(&envoy.config_dump()) {
+                return Ok(());
+            }
+            let rejected = envoy.rejected();
+            assert!(rejected.is_empty(), "the sidecar of {pod} refuses what it was served: {rejected:#?}");
+            Err("it has not, and has refused nothing".to_owned())
         });
     }
 
