@@ -5,6 +5,7 @@
 
 mod delta;
 mod derive;
+mod relation;
 mod view;
 
 pub use delta::Delta;
@@ -19,6 +20,7 @@ use crate::{
     problem::Problem,
 };
 use imbl::{OrdMap, OrdSet};
+use relation::Relation;
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 /// The world at one instant. Cloning it is cheap; two snapshots share what did not change between them.
@@ -56,14 +58,16 @@ struct Index {
     endpoints: OrdMap<ServiceKey, Shared<EndpointSet>>,
     /// The hosts that have a port of this number.
     ports: OrdMap<u16, OrdSet<Host>>,
+    /// How many services are served by endpoints of the client's own node alone.
+    node_local: usize,
     /// The services whose selector asks for a label first, by namespace, key and value.
-    selectors: OrdMap<(Namespace, Arc<str>, Arc<str>), OrdSet<ObjectRef>>,
+    selectors: Relation<(Namespace, Arc<str>, Arc<str>), ObjectRef>,
     /// The slices of a service.
-    slices_by_service: OrdMap<ObjectKey, OrdSet<ObjectRef>>,
+    slices_by_service: Relation<ObjectKey, ObjectRef>,
     /// The slices that list an address.
-    slices_by_ip: OrdMap<IpAddr, OrdSet<ObjectRef>>,
+    slices_by_ip: Relation<IpAddr, ObjectRef>,
     /// The pods that have an address.
-    pods_by_ip: OrdMap<IpAddr, OrdSet<ObjectKey>>,
+    pods_by_ip: Relation<IpAddr, ObjectKey>,
     /// The VirtualServices for a host exactly as they name it, the oldest first.
     virtual_services: OrdMap<Host, Arc<[Shared<VirtualService>]>>,
     /// The DestinationRules for a host exactly as they name it, the oldest first.
@@ -134,6 +138,8 @@ impl Snapshot {
             Object::Namespace(namespace) => {
                 self.namespaces.insert(namespace.name.clone(), Arc::new(namespace));
             }
+            // Nodes report themselves over and over, mostly without news.
+            Object::Node(node) if self.nodes.get(&node.name).is_some_and(|old| **old == node) => {}
             Object::Node(node) => {
                 self.mark_node(&node.name, dirty);
                 self.nodes.insert(node.name.clone(), Arc::new(node));

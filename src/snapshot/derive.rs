@@ -12,7 +12,14 @@ use crate::{
     },
 };
 use imbl::{OrdMap, OrdSet};
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+/// Pods by the object of the service that selects them.
+type Selected = BTreeMap<ObjectRef, Vec<Arc<Pod>>>;
 
 impl Snapshot {
     /// Sets or removes the service that an object defines.
@@ -25,8 +32,9 @@ impl Snapshot {
                 }
             }
             if let Some(label) = first_label(&old) {
-                drop_from(&mut self.index.selectors, &label, id);
+                self.index.selectors.remove(label, id.clone());
             }
+            self.index.node_local -= usize::from(old.node_local);
             dirty.insert(old.key());
         }
         let Some(service) = service.map(Shared::new) else { return };
@@ -36,45 +44,52 @@ impl Snapshot {
             add_to(&mut self.index.ports, port.number, service.host.clone());
         }
         if let Some(label) = first_label(&service) {
-            add_to(&mut self.index.selectors, label, id.clone());
+            self.index.selectors.add(label, id.clone());
         }
+        self.index.node_local += usize::from(service.node_local);
         dirty.insert(service.key());
         self.index.defined.insert(id.clone(), service);
     }
 
     /// Sets or removes a pod.
     pub(super) fn set_pod(&mut self, key: ObjectKey, pod: Option<Pod>, dirty: &mut BTreeSet<ServiceKey>) {
+        if self.pods.get(&key).map(|p| &**p) == pod.as_ref() {
+            return;
+        }
         if let Some(old) = self.pods.remove(&key) {
             self.mark_pod(&old, dirty);
             for ip in &old.ips {
-                drop_from(&mut self.index.pods_by_ip, ip, &key);
+                self.index.pods_by_ip.remove(*ip, key.clone());
             }
         }
         let Some(pod) = pod else { return };
         self.mark_pod(&pod, dirty);
         for ip in &pod.ips {
-            add_to(&mut self.index.pods_by_ip, *ip, key.clone());
+            self.index.pods_by_ip.add(*ip, key.clone());
         }
         self.pods.insert(key, Arc::new(pod));
     }
 
     /// Sets or removes a list of endpoints.
     pub(super) fn set_slice(&mut self, id: &ObjectRef, slice: Option<Slice>, dirty: &mut BTreeSet<ServiceKey>) {
+        if self.slices.get(id).map(|s| &**s) == slice.as_ref() {
+            return;
+        }
         if let Some(old) = self.slices.remove(id) {
             let service = ObjectKey { namespace: old.namespace.clone(), name: old.service.clone() };
-            drop_from(&mut self.index.slices_by_service, &service, id);
             for endpoint in old.endpoints() {
-                drop_from(&mut self.index.slices_by_ip, &endpoint.address, id);
+                self.index.slices_by_ip.remove(endpoint.address, id.clone());
             }
             self.mark_service(&service, dirty);
+            self.index.slices_by_service.remove(service, id.clone());
         }
         let Some(slice) = slice else { return };
         let service = ObjectKey { namespace: slice.namespace.clone(), name: slice.service.clone() };
         for endpoint in slice.endpoints() {
-            add_to(&mut self.index.slices_by_ip, endpoint.address, id.clone());
+            self.index.slices_by_ip.add(endpoint.address, id.clone());
         }
         self.mark_service(&service, dirty);
-        add_to(&mut self.index.slices_by_service, service, id.clone());
+        self.index.slices_by_service.add(service, id.clone());
         self.slices.insert(id.clone(), Arc::new(slice));
     }
 
@@ -92,7 +107,7 @@ impl Snapshot {
 
     fn mark_pod(&self, pod: &Pod, dirty: &mut BTreeSet<ServiceKey>) {
         dirty.extend(self.selecting(&pod.namespace, &pod.labels).map(|s| s.key()));
-        for id in pod.ips.iter().filter_map(|ip| self.index.slices_by_ip.get(ip)).flatten() {
+        for id in pod.ips.iter().flat_map(|ip| self.index.slices_by_ip.of(*ip)) {
             if let Some(slice) = self.slices.get(id) {
                 self.mark_service(
                     &ObjectKey { namespace: slice.namespace.clone(), name: slice.service.clone() },
@@ -110,20 +125,18 @@ impl Snapshot {
     ) -> impl Iterator<Item = &'a Shared<Service>> {
         labels
             .iter()
-            .filter_map(|(k, v)| self.index.selectors.get(&(namespace.clone(), k.clone(), v.clone())))
-            .flatten()
+            .flat_map(|(k, v)| self.index.selectors.of((namespace.clone(), k.clone(), v.clone())))
             .filter_map(|id| self.index.defined.get(id))
             .filter(|s| selects(&s.selector, labels))
     }
 
     /// Makes the endpoints of the marked services anew.
     pub(super) fn derive_endpoints(&mut self, dirty: BTreeSet<ServiceKey>) {
+        let selected = self.pods_selected(&dirty);
         for key in dirty {
             let services = self.services_of(&key.host).iter().filter(|s| s.namespace == key.namespace);
-            let mut found = services.clone().map(|s| self.endpoints_of(s)).fold(Vec::new(), |mut all, more| {
-                all.extend(more);
-                all
-            });
+            let mut found = Vec::new();
+            services.clone().for_each(|s| found.extend(self.endpoints_of(s, &selected)));
             let exists = services.count() > 0;
             found.dedup();
             let set = Shared::new(EndpointSet::new(found));
@@ -136,31 +149,48 @@ impl Snapshot {
     }
 
     /// The endpoints of a service: those that its slices list, or the pods that it selects where it has no slice.
-    fn endpoints_of(&self, service: &Service) -> Vec<Endpoint> {
+    fn endpoints_of(&self, service: &Service, selected: &Selected) -> Vec<Endpoint> {
         if service.registry != Registry::Kubernetes {
             return Vec::new();
         }
-        let key = ObjectKey { namespace: service.namespace.clone(), name: service.name.clone() };
-        match self.index.slices_by_service.get(&key) {
-            Some(ids) => {
-                let mut seen = BTreeSet::new();
-                let slices = ids.iter().filter_map(|id| self.slices.get(id));
-                let endpoints = slices.flat_map(|s| self.endpoints_of_slice(service, s));
-                endpoints.filter(|e| seen.insert((e.address.clone(), e.port_name.clone()))).collect()
-            }
-            None if service.selector.is_empty() => Vec::new(),
-            None => self.pods_selected(service).flat_map(|p| self.endpoints_of_pod(service, p)).collect(),
+        let mut slices = self.slices_of(service).peekable();
+        if slices.peek().is_none() {
+            let pods = selected.get(&service.source).into_iter().flatten();
+            return pods.flat_map(|p| self.endpoints_of_pod(service, p)).collect();
         }
+        let mut seen = BTreeSet::new();
+        let endpoints = slices.flat_map(|s| self.endpoints_of_slice(service, s));
+        endpoints.filter(|e| seen.insert((e.address.clone(), e.port_name.clone()))).collect()
     }
 
-    /// The pods that a service selects.
-    fn pods_selected<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a Arc<Pod>> {
-        let from = ObjectKey { namespace: service.namespace.clone(), name: "".into() };
-        self.pods
-            .range(from..)
-            .take_while(|(key, _)| key.namespace == service.namespace)
-            .map(|(_, pod)| pod)
-            .filter(|pod| selects(&service.selector, &pod.labels))
+    fn slices_of(&self, service: &Service) -> impl Iterator<Item = &Arc<Slice>> {
+        let key = ObjectKey { namespace: service.namespace.clone(), name: service.name.clone() };
+        self.index.slices_by_service.of(key).filter_map(|id| self.slices.get(id))
+    }
+
+    /// The pods that each of these services selects which has no slice. The pods of a namespace are looked at once
+    /// for all of its services.
+    fn pods_selected(&self, keys: &BTreeSet<ServiceKey>) -> Selected {
+        let mut asking: BTreeMap<&Namespace, BTreeMap<_, Vec<&Shared<Service>>>> = BTreeMap::new();
+        for service in keys.iter().flat_map(|k| self.services_of(&k.host).iter().filter(|s| s.namespace == k.namespace))
+        {
+            let Some(first) = service.selector.first_key_value() else { continue };
+            if self.slices_of(service).next().is_none() {
+                asking.entry(&service.namespace).or_default().entry(first).or_default().push(service);
+            }
+        }
+        let mut selected = Selected::new();
+        for (namespace, by_label) in asking {
+            let from = ObjectKey { namespace: namespace.clone(), name: "".into() };
+            let pods = self.pods.range(from..).take_while(|(key, _)| key.namespace == *namespace);
+            for (_, pod) in pods {
+                let services = pod.labels.iter().filter_map(|label| by_label.get(&label)).flatten();
+                for service in services.filter(|s| selects(&s.selector, &pod.labels)) {
+                    selected.entry(service.source.clone()).or_default().push(pod.clone());
+                }
+            }
+        }
+        selected
     }
 
     fn endpoints_of_slice(&self, service: &Service, slice: &Slice) -> Vec<Endpoint> {
@@ -236,8 +266,7 @@ impl Snapshot {
 
     /// The pod of a namespace that has this address, unless it shares it with its node.
     pub fn pod_by_ip(&self, namespace: &Namespace, ip: IpAddr) -> Option<&Arc<Pod>> {
-        let keys = self.index.pods_by_ip.get(&ip)?;
-        keys.iter().filter(|k| k.namespace == *namespace).find_map(|k| self.pods.get(k))
+        self.index.pods_by_ip.of(ip).filter(|k| k.namespace == *namespace).find_map(|k| self.pods.get(k))
     }
 }
 

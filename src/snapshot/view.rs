@@ -4,7 +4,7 @@
 
 use super::{Delta, Snapshot, derive::target_port};
 use crate::{
-    id::{Host, Namespace, Shared},
+    id::{Host, Kind, Namespace, ObjectRef, Shared},
     model::{
         DestinationRule, Endpoint, EndpointSet, Health, IdentitySource, Interception, Labels, Locality, Node,
         NodeSettings, ObjectKey, Pod, Protocol, Registry, Role, Service, TargetPort, VirtualService, locality_label,
@@ -101,7 +101,7 @@ pub struct Place {
     pub locality: Locality,
     /// The network.
     pub network: Arc<str>,
-    /// The node of the cluster that it runs on.
+    /// The node of the cluster that it runs on; empty as long as no service depends on it.
     pub cluster_node: Arc<str>,
 }
 
@@ -162,7 +162,10 @@ impl Snapshot {
             place: Some(Place {
                 locality: self.locality_of_node(node, pod),
                 network: node.network.clone(),
-                cluster_node: node.cluster_node.clone(),
+                cluster_node: match self.index.node_local {
+                    0 => "".into(),
+                    _ => node.cluster_node.clone(),
+                },
             }),
             face: Some(Face {
                 interception: node.interception,
@@ -229,10 +232,11 @@ impl Snapshot {
 
     /// The services of a namespace without a selector whose slices list an address.
     fn listing(&self, namespace: &Namespace, ip: IpAddr) -> Vec<&Shared<Service>> {
-        let slices = self.index.slices_by_ip.get(&ip).into_iter().flatten().filter_map(|id| self.slices.get(id));
+        let slices = self.index.slices_by_ip.of(ip).filter_map(|id| self.slices.get(id));
         slices
-            .filter(|s| s.namespace == *namespace)
-            .flat_map(|slice| self.services().filter(|s| s.namespace == slice.namespace && s.name == slice.service))
+            .filter(|slice| slice.namespace == *namespace)
+            .map(|slice| ObjectRef::new(Kind::SERVICE, slice.namespace.clone(), slice.service.clone()))
+            .filter_map(|id| self.index.defined.get(&id))
             .filter(|s| s.selector.is_empty())
             .collect()
     }
@@ -242,14 +246,19 @@ impl<'a> View<'a> {
     /// The service of this host that the view's nodes see: the own namespace's first, then a Kubernetes Service,
     /// then the oldest (Istio: `sidecar.go`, same hostname in several namespaces).
     pub fn service(&self, host: &str) -> Option<&'a Shared<Service>> {
-        let visible = self.snapshot.services_of(host).iter().filter(|s| self.sees_service(s));
+        self.chosen(self.snapshot.services_of(host))
+    }
+
+    /// The one among the services of a host that the view's nodes see.
+    fn chosen(&self, services: &'a [Shared<Service>]) -> Option<&'a Shared<Service>> {
+        let visible = services.iter().filter(|s| self.sees_service(s));
         visible.min_by_key(|s| (s.namespace != self.key.namespace, s.registry != Registry::Kubernetes))
     }
 
     /// Every service that the view's nodes see, by host.
     pub fn services(&self) -> impl Iterator<Item = &'a Shared<Service>> + use<'a> {
         let view = *self;
-        self.snapshot.index.services.keys().filter_map(move |host| view.service(host))
+        self.snapshot.index.services.values().filter_map(move |services| view.chosen(services))
     }
 
     /// The services seen that have a port of this number, the oldest first.
