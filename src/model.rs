@@ -1,5 +1,6 @@
 //! Resolved concepts: what the objects mean, as plain values. No Kubernetes, no protobuf, no serialisation.
 
+mod delegate;
 mod destination_rule;
 mod endpoint;
 mod label;
@@ -10,6 +11,7 @@ mod service;
 mod virtual_service;
 mod workload;
 
+pub use delegate::*;
 pub use destination_rule::*;
 pub use endpoint::*;
 pub use label::*;

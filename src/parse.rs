@@ -11,6 +11,7 @@ mod tests;
 mod text;
 mod value;
 mod virtual_service;
+pub mod yaml;
 
 use crate::{
     id::{Namespace, ObjectRef},

@@ -18,6 +18,8 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/pb/mod.rs"));
 }
 
+/// Tags of spans: the package's own name is that of a crate which pure rooms may not use.
+pub use generated::envoy::r#type::tracing::v3 as span;
 pub use generated::{envoy, google, xds};
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -80,6 +82,11 @@ pub fn list(values: impl IntoIterator<Item = Value>) -> Value {
     Value { kind: Some(value::Kind::ListValue(ListValue { values: values.into_iter().collect() })) }
 }
 
+/// Fields as a protobuf value.
+pub fn object<'a>(from: impl IntoIterator<Item = (&'a str, Value)>) -> Value {
+    Value { kind: Some(value::Kind::StructValue(fields(from))) }
+}
+
 /// Fields as a protobuf struct.
 pub fn fields<'a>(fields: impl IntoIterator<Item = (&'a str, Value)>) -> Struct {
     Struct { fields: fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect() }
@@ -126,9 +133,25 @@ pub fn to_json(type_url: &str, body: &[u8]) -> Result<serde_json::Value, String>
     let descriptor =
         pool().get_message_by_name(name).ok_or_else(|| format!("{type_url} is not a type of Envoy's API"))?;
     let message = DynamicMessage::decode(descriptor, body).map_err(|e| format!("{type_url}: {e}"))?;
-    message
+    let mut json = message
         .serialize_with_options(serde_json::value::Serializer, &SerializeOptions::new())
-        .map_err(|e| format!("{type_url}: {e}"))
+        .map_err(|e| format!("{type_url}: {e}"))?;
+    whole_numbers(&mut json);
+    Ok(json)
+}
+
+/// Writes whole numbers without a fraction, as other implementations of the mapping do.
+fn whole_numbers(json: &mut serde_json::Value) {
+    match json {
+        serde_json::Value::Number(n) => {
+            if let Some(whole) = n.as_f64().filter(|f| n.is_f64() && f.fract() == 0.0 && f.abs() < 9.0e15) {
+                *n = (whole as i64).into();
+            }
+        }
+        serde_json::Value::Array(list) => list.iter_mut().for_each(whole_numbers),
+        serde_json::Value::Object(map) => map.values_mut().for_each(whole_numbers),
+        _ => {}
+    }
 }
 
 /// JSON in protobuf's mapping as a message of type `M`. Unknown fields are refused.

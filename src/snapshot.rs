@@ -5,22 +5,23 @@
 
 mod delta;
 mod derive;
-mod relation;
+mod destination;
+mod routing;
 mod view;
 
 pub use delta::Delta;
+pub use routing::Precedence;
 pub use view::{Face, Families, Place, Target, View, ViewKey};
 
 use crate::{
     id::{Host, Kind, Namespace, ObjectRef, ServiceKey, Shared},
     model::{
-        Change, ClusterNode, DestinationRule, EndpointSet, Labels, Mesh, NamespaceInfo, Object, ObjectKey, Pod,
-        Service, Slice, State, VirtualService,
+        Change, ClusterNode, DestinationRule, EndpointSet, Mesh, NamespaceInfo, Object, ObjectKey, Pod, Service, Slice,
+        State, VirtualService,
     },
     problem::Problem,
 };
 use imbl::{OrdMap, OrdSet};
-use relation::Relation;
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 /// The world at one instant. Cloning it is cheap; two snapshots share what did not change between them.
@@ -58,18 +59,22 @@ struct Index {
     endpoints: OrdMap<ServiceKey, Shared<EndpointSet>>,
     /// The hosts that have a port of this number.
     ports: OrdMap<u16, OrdSet<Host>>,
-    /// How many services are served by endpoints of the client's own node alone.
-    node_local: usize,
     /// The services whose selector asks for a label first, by namespace, key and value.
-    selectors: Relation<(Namespace, Arc<str>, Arc<str>), ObjectRef>,
+    selectors: OrdMap<(Namespace, Arc<str>, Arc<str>), OrdSet<ObjectRef>>,
     /// The slices of a service.
-    slices_by_service: Relation<ObjectKey, ObjectRef>,
+    slices_by_service: OrdMap<ObjectKey, OrdSet<ObjectRef>>,
     /// The slices that list an address.
-    slices_by_ip: Relation<IpAddr, ObjectRef>,
+    slices_by_ip: OrdMap<IpAddr, OrdSet<ObjectRef>>,
     /// The pods that have an address.
-    pods_by_ip: Relation<IpAddr, ObjectKey>,
+    pods_by_ip: OrdMap<IpAddr, OrdSet<ObjectKey>>,
     /// The VirtualServices for a host exactly as they name it, the oldest first.
     virtual_services: OrdMap<Host, Arc<[Shared<VirtualService>]>>,
+    /// The VirtualServices that send to a host, or a copy.
+    routed: OrdMap<Host, OrdSet<ObjectKey>>,
+    /// The VirtualServices that delegate to one.
+    delegating: OrdMap<ObjectKey, OrdSet<ObjectKey>>,
+    /// The hosts that stand for a host (ExternalName).
+    aliases: OrdMap<Host, OrdSet<Host>>,
     /// The DestinationRules for a host exactly as they name it, the oldest first.
     destination_rules: OrdMap<Host, Arc<[Shared<DestinationRule>]>>,
     /// The label keys that any rule asks of a client, with the number of rules that do.
@@ -138,8 +143,6 @@ impl Snapshot {
             Object::Namespace(namespace) => {
                 self.namespaces.insert(namespace.name.clone(), Arc::new(namespace));
             }
-            // Nodes report themselves over and over, mostly without news.
-            Object::Node(node) if self.nodes.get(&node.name).is_some_and(|old| **old == node) => {}
             Object::Node(node) => {
                 self.mark_node(&node.name, dirty);
                 self.nodes.insert(node.name.clone(), Arc::new(node));
@@ -178,34 +181,38 @@ impl Snapshot {
 
     fn set_virtual_service(&mut self, key: ObjectKey, rule: Option<VirtualService>) {
         if let Some(old) = self.virtual_services.remove(&key) {
-            self.count_labels(old.http.iter().flat_map(|r| &r.matches).map(|m| &m.source_labels), false);
+            self.count_labels(old.http.iter().flat_map(|r| &r.matches).flat_map(|m| m.source_labels.keys()), false);
             for host in &old.hosts {
                 unlist(&mut self.index.virtual_services, host, |r| r.source == old.source);
             }
+            old.destinations().for_each(|host| drop_from(&mut self.index.routed, host, &key));
+            old.delegates().for_each(|to| drop_from(&mut self.index.delegating, to, &key));
         }
         let Some(rule) = rule.map(Shared::new) else { return };
-        self.count_labels(rule.http.iter().flat_map(|r| &r.matches).map(|m| &m.source_labels), true);
+        self.count_labels(rule.http.iter().flat_map(|r| &r.matches).flat_map(|m| m.source_labels.keys()), true);
         for host in &rule.hosts {
             enlist(&mut self.index.virtual_services, host, &rule, |a, b| a.rank().cmp(&b.rank()));
         }
+        rule.destinations().for_each(|host| add_to(&mut self.index.routed, host.clone(), key.clone()));
+        rule.delegates().for_each(|to| add_to(&mut self.index.delegating, to.clone(), key.clone()));
         self.virtual_services.insert(key, rule);
     }
 
     fn set_destination_rule(&mut self, key: ObjectKey, rule: Option<DestinationRule>) {
         if let Some(old) = self.destination_rules.remove(&key) {
-            self.count_labels(old.selector.iter(), false);
+            self.count_labels(old.client_labels(), false);
             unlist(&mut self.index.destination_rules, &old.host, |r| r.source == old.source);
         }
         let Some(rule) = rule.map(Shared::new) else { return };
-        self.count_labels(rule.selector.iter(), true);
+        self.count_labels(rule.client_labels(), true);
         let rank = |r: &DestinationRule| (r.created, r.source.name.clone(), r.source.namespace.clone());
         enlist(&mut self.index.destination_rules, &rule.host, &rule, |a, b| rank(a).cmp(&rank(b)));
         self.destination_rules.insert(key, rule);
     }
 
     /// Counts the label keys that rules ask of clients: only these tell one client's view from another's.
-    fn count_labels<'a>(&mut self, selectors: impl Iterator<Item = &'a Labels>, more: bool) {
-        for key in selectors.flat_map(Labels::keys) {
+    fn count_labels<'a>(&mut self, keys: impl IntoIterator<Item = &'a Arc<str>>, more: bool) {
+        for key in keys {
             let count = self.index.client_labels.get(key).copied().unwrap_or(0);
             match (more, count) {
                 (true, n) => drop(self.index.client_labels.insert(key.clone(), n + 1)),
@@ -256,5 +263,19 @@ fn unlist<T: Clone>(index: &mut OrdMap<Host, Arc<[T]>>, host: &Host, is: impl Fn
     match list.is_empty() {
         true => drop(index.remove(host)),
         false => drop(index.insert(host.clone(), list.into())),
+    }
+}
+
+/// Adds a member to the set of a key.
+fn add_to<K: Ord + Clone, V: Ord + Clone>(index: &mut OrdMap<K, OrdSet<V>>, key: K, value: V) {
+    index.entry(key).or_default().insert(value);
+}
+
+/// Takes a member out of the set of a key.
+fn drop_from<K: Ord + Clone, V: Ord + Clone>(index: &mut OrdMap<K, OrdSet<V>>, key: &K, value: &V) {
+    let Some(set) = index.get_mut(key) else { return };
+    set.remove(value);
+    if set.is_empty() {
+        index.remove(key);
     }
 }

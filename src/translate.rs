@@ -5,11 +5,18 @@
 //! of which is selected and rendered on its own. Selecting joins what the view has into small *inputs*;
 //! rendering takes nothing but its input, so that a rendered resource may be kept by the input's fingerprint.
 
+mod access_log;
 mod cluster;
+mod connection_manager;
 mod endpoint;
+mod filter_chain;
+mod http_filter;
 mod listener;
+mod network_filter;
 mod part;
 mod route;
+mod tls;
+mod trace;
 
 pub use part::{Config, Part, PartKind, Unit};
 

@@ -36,6 +36,23 @@ impl DestinationRule {
         std::iter::once(&self.source).chain(&self.merged)
     }
 
+    /// Whether clients may dial the endpoints themselves (`PASSTHROUGH`), for some port or subset.
+    pub fn may_dial(&self) -> bool {
+        self.policies().any(|p| p.load_balancer.as_ref().is_some_and(|l| l.kind == LoadBalancerKind::Passthrough))
+    }
+
+    /// Every policy in it.
+    fn policies(&self) -> impl Iterator<Item = &TrafficPolicy> {
+        let policies = std::iter::once(&self.policy).chain(self.subsets.iter().filter_map(|s| s.policy.as_ref()));
+        policies.flat_map(|p| std::iter::once(p).chain(p.ports.iter().map(|(_, p)| p)))
+    }
+
+    /// The keys of labels by which it tells its clients apart.
+    pub fn client_labels(&self) -> Vec<&Arc<str>> {
+        let nearer = self.policies().filter_map(|p| p.load_balancer.as_ref()).flat_map(LoadBalancer::priority_keys);
+        self.selector.iter().flat_map(Labels::keys).chain(nearer).collect()
+    }
+
     /// The subset of this name.
     pub fn subset(&self, name: &str) -> Option<&Subset> {
         self.subsets.iter().find(|s| &*s.name == name)
@@ -81,7 +98,8 @@ impl TrafficPolicy {
     }
 
     /// This policy with what a subset's says put over it, for one port.
-    fn overridden(mut self, subset: &TrafficPolicy, port: u16) -> TrafficPolicy {
+    #[must_use]
+    pub fn overridden(mut self, subset: &TrafficPolicy, port: u16) -> TrafficPolicy {
         let own = subset.for_port(port);
         let replaces = subset.ports.iter().any(|(number, _)| *number == port);
         macro_rules! over {
@@ -163,6 +181,14 @@ pub struct LoadBalancer {
     pub zone_aware: Option<ZoneAware>,
     /// New endpoints get their share little by little.
     pub warmup: Option<Warmup>,
+}
+
+impl LoadBalancer {
+    /// The keys of labels in which endpoints should be like their client.
+    fn priority_keys(&self) -> impl Iterator<Item = &Arc<str>> {
+        let lists = [self.locality.as_ref().map(|l| &l.priority), self.zone_aware.as_ref().map(|z| &z.priority)];
+        lists.into_iter().flatten().flatten().filter(|key| !key.contains('='))
+    }
 }
 
 /// Which places are preferred.

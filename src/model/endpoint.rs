@@ -69,6 +69,13 @@ pub enum Health {
     Terminating,
 }
 
+impl Health {
+    /// Whether it may get requests.
+    pub fn serves(self) -> bool {
+        matches!(self, Self::Unknown | Self::Healthy)
+    }
+}
+
 /// A place: region, zone, sub-zone; parts that are unknown are empty.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Locality {
@@ -86,6 +93,15 @@ impl Locality {
         let mut parts = text.splitn(3, '/').map(Arc::from);
         let mut next = || parts.next().unwrap_or_default();
         Self { region: next(), zone: next(), subzone: next() }
+    }
+
+    /// Whether it lies within a pattern `region/zone/subzone`, whose parts may be `*` or missing.
+    pub fn is_within(&self, pattern: &str) -> bool {
+        let pattern = Self::parse(pattern);
+        let part = |wanted: &str, has: &str| wanted == "*" || wanted == has;
+        part(&pattern.region, &self.region)
+            && (pattern.zone.is_empty() || part(&pattern.zone, &self.zone))
+            && (pattern.subzone.is_empty() || part(&pattern.subzone, &self.subzone))
     }
 
     /// Whether nothing is known.

@@ -1,7 +1,7 @@
 //! The mesh's settings (MeshConfig) and the switches that istiod takes from its environment.
 
-use super::ExportTo;
-use crate::id::Namespace;
+use super::{ConnectionPool, ExportTo, Keepalive, LocalityBalancing, OutlierDetection, ZoneAware};
+use crate::id::{Namespace, Shared};
 use std::sync::Arc;
 
 /// The mesh's settings, with Istio's defaults where nothing is set
@@ -48,6 +48,8 @@ pub struct Mesh {
     pub access_log_file: Arc<str>,
     /// Retries of routes that do not say.
     pub default_retry: Option<super::Retry>,
+    /// What holds for outbound clusters where no DestinationRule says otherwise.
+    pub clusters: Shared<ClusterDefaults>,
     /// Switches from the environment.
     pub features: Features,
 }
@@ -75,7 +77,47 @@ impl Default for Mesh {
             dns_refresh: 60_000,
             access_log_file: "".into(),
             default_retry: None,
+            clusters: Shared::new(ClusterDefaults::default()),
             features: Features::default(),
+        }
+    }
+}
+
+/// What holds for outbound clusters where no DestinationRule says otherwise.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct ClusterDefaults {
+    /// Keepalive of sockets (`tcpKeepalive`).
+    pub keepalive: Option<Keepalive>,
+    /// Whether HTTP/1.1 becomes HTTP/2 (`h2UpgradePolicy`).
+    pub h2_upgrade: bool,
+    /// The pattern of the name in statistics (`outboundClusterStatName`); empty for the cluster's name.
+    pub stat_name: Arc<str>,
+    /// Limits (`defaultTrafficPolicy.connectionPool`).
+    pub connection_pool: Option<ConnectionPool>,
+    /// When endpoints are left out (`defaultTrafficPolicy.outlierDetection`).
+    pub outlier_detection: Option<OutlierDetection>,
+    /// Which places are preferred (`localityLbSetting`).
+    pub locality: Option<LocalityBalancing>,
+    /// Which zones are preferred, decided in the proxy (`zoneAwareLbSetting`).
+    pub zone_aware: Option<ZoneAware>,
+    /// The curves of TLS that a DestinationRule asks for (`tlsDefaults.ecdhCurves`); empty for Envoy's.
+    pub ecdh_curves: Vec<Arc<str>>,
+    /// The ciphers of TLS that a DestinationRule asks for (`tlsDefaults.cipherSuites`); empty for Envoy's.
+    pub cipher_suites: Vec<Arc<str>>,
+}
+
+impl Default for ClusterDefaults {
+    fn default() -> Self {
+        Self {
+            keepalive: None,
+            h2_upgrade: false,
+            stat_name: "".into(),
+            connection_pool: None,
+            outlier_detection: None,
+            locality: Some(LocalityBalancing::default()),
+            zone_aware: None,
+            ecdh_curves: Vec::new(),
+            cipher_suites: Vec::new(),
         }
     }
 }

@@ -27,6 +27,25 @@ impl VirtualService {
         &self.source.namespace
     }
 
+    /// The hosts that it sends to, or a copy; a host may come more than once.
+    pub fn destinations(&self) -> impl Iterator<Item = &Host> {
+        self.http.iter().flat_map(|rule| {
+            let routed = match &rule.action {
+                HttpAction::Route(destinations) => destinations.as_slice(),
+                _ => &[],
+            };
+            routed.iter().chain(rule.mirrors.iter().map(|m| &m.destination)).map(|d| &d.host)
+        })
+    }
+
+    /// The VirtualServices that it delegates to.
+    pub fn delegates(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.http.iter().filter_map(|rule| match &rule.action {
+            HttpAction::Delegate(to) => Some(to),
+            _ => None,
+        })
+    }
+
     /// What sorts it among others for the same host: the older first, then by name and namespace.
     pub fn rank(&self) -> (Created, &str, &str) {
         (self.created, &self.source.name, &self.source.namespace)

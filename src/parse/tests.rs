@@ -12,7 +12,7 @@ fn each_broken_object_is_told_what_is_wrong() {
     let bless = std::env::var_os("BLESS").is_some();
     let mut files: Vec<_> = fs::read_dir(&root).expect("the cases").map(|e| e.expect("an entry").path()).collect();
     files.sort();
-    assert!(files.len() >= 30, "{} cases", files.len());
+    assert!(files.len() >= 70, "{} cases", files.len());
     let mut wrong = Vec::new();
     for file in files {
         let text = fs::read_to_string(&file).expect("a readable case");

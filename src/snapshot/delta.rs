@@ -34,7 +34,6 @@ impl Delta {
             whole: old.mesh != new.mesh,
             clients: changed(&old.index.client_labels, &new.index.client_labels)
                 .any(|(_, a, b)| a.is_none() || b.is_none())
-                || (old.index.node_local == 0) != (new.index.node_local == 0)
                 || changed(&old.nodes, &new.nodes).next().is_some(),
             ..Self::default()
         };

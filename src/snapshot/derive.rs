@@ -3,7 +3,7 @@
 //! Each setter keeps the indexes that point at its object and marks the services whose endpoints may have
 //! changed; `derive_endpoints` makes those anew, and leaves alone what turns out the same.
 
-use super::{Index, Snapshot, enlist, unlist};
+use super::{Index, Snapshot, add_to, drop_from, enlist, unlist};
 use crate::{
     id::{Host, Kind, Namespace, ObjectRef, ServiceKey, Shared},
     model::{
@@ -11,15 +11,7 @@ use crate::{
         SliceEndpoint, TargetPort, selects,
     },
 };
-use imbl::{OrdMap, OrdSet};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
-};
-
-/// Pods by the object of the service that selects them.
-type Selected = BTreeMap<ObjectRef, Vec<Arc<Pod>>>;
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 impl Snapshot {
     /// Sets or removes the service that an object defines.
@@ -32,9 +24,13 @@ impl Snapshot {
                 }
             }
             if let Some(label) = first_label(&old) {
-                self.index.selectors.remove(label, id.clone());
+                drop_from(&mut self.index.selectors, &label, id);
             }
-            self.index.node_local -= usize::from(old.node_local);
+            if let Some(target) = &old.alias_of
+                && !self.services_of(&old.host).iter().any(|s| s.alias_of.as_ref() == Some(target))
+            {
+                drop_from(&mut self.index.aliases, target, &old.host);
+            }
             dirty.insert(old.key());
         }
         let Some(service) = service.map(Shared::new) else { return };
@@ -43,53 +39,49 @@ impl Snapshot {
         for port in &service.ports {
             add_to(&mut self.index.ports, port.number, service.host.clone());
         }
-        if let Some(label) = first_label(&service) {
-            self.index.selectors.add(label, id.clone());
+        if let Some(target) = &service.alias_of {
+            add_to(&mut self.index.aliases, target.clone(), service.host.clone());
         }
-        self.index.node_local += usize::from(service.node_local);
+        if let Some(label) = first_label(&service) {
+            add_to(&mut self.index.selectors, label, id.clone());
+        }
         dirty.insert(service.key());
         self.index.defined.insert(id.clone(), service);
     }
 
     /// Sets or removes a pod.
     pub(super) fn set_pod(&mut self, key: ObjectKey, pod: Option<Pod>, dirty: &mut BTreeSet<ServiceKey>) {
-        if self.pods.get(&key).map(|p| &**p) == pod.as_ref() {
-            return;
-        }
         if let Some(old) = self.pods.remove(&key) {
             self.mark_pod(&old, dirty);
             for ip in &old.ips {
-                self.index.pods_by_ip.remove(*ip, key.clone());
+                drop_from(&mut self.index.pods_by_ip, ip, &key);
             }
         }
         let Some(pod) = pod else { return };
         self.mark_pod(&pod, dirty);
         for ip in &pod.ips {
-            self.index.pods_by_ip.add(*ip, key.clone());
+            add_to(&mut self.index.pods_by_ip, *ip, key.clone());
         }
         self.pods.insert(key, Arc::new(pod));
     }
 
     /// Sets or removes a list of endpoints.
     pub(super) fn set_slice(&mut self, id: &ObjectRef, slice: Option<Slice>, dirty: &mut BTreeSet<ServiceKey>) {
-        if self.slices.get(id).map(|s| &**s) == slice.as_ref() {
-            return;
-        }
         if let Some(old) = self.slices.remove(id) {
             let service = ObjectKey { namespace: old.namespace.clone(), name: old.service.clone() };
+            drop_from(&mut self.index.slices_by_service, &service, id);
             for endpoint in old.endpoints() {
-                self.index.slices_by_ip.remove(endpoint.address, id.clone());
+                drop_from(&mut self.index.slices_by_ip, &endpoint.address, id);
             }
             self.mark_service(&service, dirty);
-            self.index.slices_by_service.remove(service, id.clone());
         }
         let Some(slice) = slice else { return };
         let service = ObjectKey { namespace: slice.namespace.clone(), name: slice.service.clone() };
         for endpoint in slice.endpoints() {
-            self.index.slices_by_ip.add(endpoint.address, id.clone());
+            add_to(&mut self.index.slices_by_ip, endpoint.address, id.clone());
         }
         self.mark_service(&service, dirty);
-        self.index.slices_by_service.add(service, id.clone());
+        add_to(&mut self.index.slices_by_service, service, id.clone());
         self.slices.insert(id.clone(), Arc::new(slice));
     }
 
@@ -107,7 +99,7 @@ impl Snapshot {
 
     fn mark_pod(&self, pod: &Pod, dirty: &mut BTreeSet<ServiceKey>) {
         dirty.extend(self.selecting(&pod.namespace, &pod.labels).map(|s| s.key()));
-        for id in pod.ips.iter().flat_map(|ip| self.index.slices_by_ip.of(*ip)) {
+        for id in pod.ips.iter().filter_map(|ip| self.index.slices_by_ip.get(ip)).flatten() {
             if let Some(slice) = self.slices.get(id) {
                 self.mark_service(
                     &ObjectKey { namespace: slice.namespace.clone(), name: slice.service.clone() },
@@ -125,18 +117,20 @@ impl Snapshot {
     ) -> impl Iterator<Item = &'a Shared<Service>> {
         labels
             .iter()
-            .flat_map(|(k, v)| self.index.selectors.of((namespace.clone(), k.clone(), v.clone())))
+            .filter_map(|(k, v)| self.index.selectors.get(&(namespace.clone(), k.clone(), v.clone())))
+            .flatten()
             .filter_map(|id| self.index.defined.get(id))
             .filter(|s| selects(&s.selector, labels))
     }
 
     /// Makes the endpoints of the marked services anew.
     pub(super) fn derive_endpoints(&mut self, dirty: BTreeSet<ServiceKey>) {
-        let selected = self.pods_selected(&dirty);
         for key in dirty {
             let services = self.services_of(&key.host).iter().filter(|s| s.namespace == key.namespace);
-            let mut found = Vec::new();
-            services.clone().for_each(|s| found.extend(self.endpoints_of(s, &selected)));
+            let mut found = services.clone().map(|s| self.endpoints_of(s)).fold(Vec::new(), |mut all, more| {
+                all.extend(more);
+                all
+            });
             let exists = services.count() > 0;
             found.dedup();
             let set = Shared::new(EndpointSet::new(found));
@@ -149,48 +143,31 @@ impl Snapshot {
     }
 
     /// The endpoints of a service: those that its slices list, or the pods that it selects where it has no slice.
-    fn endpoints_of(&self, service: &Service, selected: &Selected) -> Vec<Endpoint> {
+    fn endpoints_of(&self, service: &Service) -> Vec<Endpoint> {
         if service.registry != Registry::Kubernetes {
             return Vec::new();
         }
-        let mut slices = self.slices_of(service).peekable();
-        if slices.peek().is_none() {
-            let pods = selected.get(&service.source).into_iter().flatten();
-            return pods.flat_map(|p| self.endpoints_of_pod(service, p)).collect();
-        }
-        let mut seen = BTreeSet::new();
-        let endpoints = slices.flat_map(|s| self.endpoints_of_slice(service, s));
-        endpoints.filter(|e| seen.insert((e.address.clone(), e.port_name.clone()))).collect()
-    }
-
-    fn slices_of(&self, service: &Service) -> impl Iterator<Item = &Arc<Slice>> {
         let key = ObjectKey { namespace: service.namespace.clone(), name: service.name.clone() };
-        self.index.slices_by_service.of(key).filter_map(|id| self.slices.get(id))
+        match self.index.slices_by_service.get(&key) {
+            Some(ids) => {
+                let mut seen = BTreeSet::new();
+                let slices = ids.iter().filter_map(|id| self.slices.get(id));
+                let endpoints = slices.flat_map(|s| self.endpoints_of_slice(service, s));
+                endpoints.filter(|e| seen.insert((e.address.clone(), e.port_name.clone()))).collect()
+            }
+            None if service.selector.is_empty() => Vec::new(),
+            None => self.pods_selected(service).flat_map(|p| self.endpoints_of_pod(service, p)).collect(),
+        }
     }
 
-    /// The pods that each of these services selects which has no slice. The pods of a namespace are looked at once
-    /// for all of its services.
-    fn pods_selected(&self, keys: &BTreeSet<ServiceKey>) -> Selected {
-        let mut asking: BTreeMap<&Namespace, BTreeMap<_, Vec<&Shared<Service>>>> = BTreeMap::new();
-        for service in keys.iter().flat_map(|k| self.services_of(&k.host).iter().filter(|s| s.namespace == k.namespace))
-        {
-            let Some(first) = service.selector.first_key_value() else { continue };
-            if self.slices_of(service).next().is_none() {
-                asking.entry(&service.namespace).or_default().entry(first).or_default().push(service);
-            }
-        }
-        let mut selected = Selected::new();
-        for (namespace, by_label) in asking {
-            let from = ObjectKey { namespace: namespace.clone(), name: "".into() };
-            let pods = self.pods.range(from..).take_while(|(key, _)| key.namespace == *namespace);
-            for (_, pod) in pods {
-                let services = pod.labels.iter().filter_map(|label| by_label.get(&label)).flatten();
-                for service in services.filter(|s| selects(&s.selector, &pod.labels)) {
-                    selected.entry(service.source.clone()).or_default().push(pod.clone());
-                }
-            }
-        }
-        selected
+    /// The pods that a service selects.
+    fn pods_selected<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a Arc<Pod>> {
+        let from = ObjectKey { namespace: service.namespace.clone(), name: "".into() };
+        self.pods
+            .range(from..)
+            .take_while(|(key, _)| key.namespace == service.namespace)
+            .map(|(_, pod)| pod)
+            .filter(|pod| selects(&service.selector, &pod.labels))
     }
 
     fn endpoints_of_slice(&self, service: &Service, slice: &Slice) -> Vec<Endpoint> {
@@ -203,7 +180,7 @@ impl Snapshot {
             let health = slice_health(listed);
             for (port_name, port) in &group.ports {
                 if service.ports.iter().any(|p| p.name == *port_name) {
-                    out.push(self.endpoint(service, pod, listed.address, port_name, *port, health, Some(listed)));
+                    out.push(self.endpoint(pod, listed.address, port_name, *port, health, Some(listed)));
                 }
             }
         }
@@ -212,19 +189,19 @@ impl Snapshot {
 
     fn endpoints_of_pod(&self, service: &Service, pod: &Arc<Pod>) -> Vec<Endpoint> {
         let health = match (pod.ready, pod.terminating) {
+            _ if service.publish_not_ready => Health::Healthy,
             (_, true) => Health::Terminating,
             (true, _) => Health::Healthy,
             (false, _) => Health::Unhealthy,
         };
         let Some(&ip) = pod.ips.first() else { return Vec::new() };
-        let ports = service.ports.iter().filter_map(|p| Some((&p.name, target_port(&p.target, pod)?)));
-        ports.map(|(name, port)| self.endpoint(service, Some(pod), ip, name, port, health, None)).collect()
+        let ports = service.ports.iter().filter_map(|p| Some((&p.name, target_port(&p.target, &pod.ports)?)));
+        ports.map(|(name, port)| self.endpoint(Some(pod), ip, name, port, health, None)).collect()
     }
 
     #[allow(clippy::too_many_arguments, reason = "the parts of one value, each from another place")]
     fn endpoint(
         &self,
-        service: &Service,
         pod: Option<&Arc<Pod>>,
         ip: IpAddr,
         port_name: &Arc<str>,
@@ -246,7 +223,7 @@ impl Snapshot {
             tls: labels.get("security.istio.io/tlsMode").is_some_and(|m| &**m == "istio"),
             health,
             workload: pod.map(|p| p.workload.clone()).unwrap_or_default(),
-            namespace: service.namespace.clone(),
+            namespace: pod.map_or_else(|| "".into(), |p| p.namespace.clone()),
             node: pod.map(|p| p.node.clone()).or(listed.map(|l| l.node.clone())).unwrap_or_default(),
             cluster: self.mesh.cluster.clone(),
             hostname: hostname.or(pod.map(|p| p.hostname.clone())).unwrap_or_default(),
@@ -266,15 +243,16 @@ impl Snapshot {
 
     /// The pod of a namespace that has this address, unless it shares it with its node.
     pub fn pod_by_ip(&self, namespace: &Namespace, ip: IpAddr) -> Option<&Arc<Pod>> {
-        self.index.pods_by_ip.of(ip).filter(|k| k.namespace == *namespace).find_map(|k| self.pods.get(k))
+        let keys = self.index.pods_by_ip.get(&ip)?;
+        keys.iter().filter(|k| k.namespace == *namespace).find_map(|k| self.pods.get(k))
     }
 }
 
 /// The number of a target port at a pod; `None` for a name that the pod does not have.
-pub(super) fn target_port(target: &TargetPort, pod: &Pod) -> Option<u16> {
+pub(super) fn target_port(target: &TargetPort, named: &[(Arc<str>, u16)]) -> Option<u16> {
     match target {
         TargetPort::Number(number) => Some(*number),
-        TargetPort::Name(name) => pod.ports.iter().find(|(n, _)| n == name).map(|(_, number)| *number),
+        TargetPort::Name(name) => named.iter().find(|(n, _)| n == name).map(|(_, number)| *number),
     }
 }
 
@@ -291,18 +269,6 @@ fn slice_health(listed: &SliceEndpoint) -> Health {
 fn first_label(service: &Service) -> Option<(Namespace, Arc<str>, Arc<str>)> {
     let (key, value) = service.selector.iter().next()?;
     Some((service.namespace.clone(), key.clone(), value.clone()))
-}
-
-fn add_to<K: Ord + Clone, V: Ord + Clone>(index: &mut OrdMap<K, OrdSet<V>>, key: K, value: V) {
-    index.entry(key).or_default().insert(value);
-}
-
-fn drop_from<K: Ord + Clone, V: Ord + Clone>(index: &mut OrdMap<K, OrdSet<V>>, key: &K, value: &V) {
-    let Some(set) = index.get_mut(key) else { return };
-    set.remove(value);
-    if set.is_empty() {
-        index.remove(key);
-    }
 }
 
 impl Index {

@@ -4,11 +4,10 @@
 
 use super::{Delta, Snapshot, derive::target_port};
 use crate::{
-    id::{Host, Kind, Namespace, ObjectRef, Shared},
+    id::{Kind, Namespace, ObjectRef, Shared},
     model::{
-        DestinationRule, Endpoint, EndpointSet, Health, IdentitySource, Interception, Labels, Locality, Node,
-        NodeSettings, ObjectKey, Pod, Protocol, Registry, Role, Service, TargetPort, VirtualService, locality_label,
-        selects,
+        Endpoint, EndpointSet, Health, IdentitySource, Interception, Labels, Locality, Node, NodeSettings, ObjectKey,
+        Pod, Protocol, Registry, Resolution, Role, Service, locality_label, selects,
     },
 };
 use std::{net::IpAddr, sync::Arc};
@@ -101,7 +100,7 @@ pub struct Place {
     pub locality: Locality,
     /// The network.
     pub network: Arc<str>,
-    /// The node of the cluster that it runs on; empty as long as no service depends on it.
+    /// The node of the cluster that it runs on.
     pub cluster_node: Arc<str>,
 }
 
@@ -162,10 +161,7 @@ impl Snapshot {
             place: Some(Place {
                 locality: self.locality_of_node(node, pod),
                 network: node.network.clone(),
-                cluster_node: match self.index.node_local {
-                    0 => "".into(),
-                    _ => node.cluster_node.clone(),
-                },
+                cluster_node: node.cluster_node.clone(),
             }),
             face: Some(Face {
                 interception: node.interception,
@@ -181,7 +177,10 @@ impl Snapshot {
 
     /// Whether a node's key may differ between two snapshots that differ by `delta`.
     pub fn may_change_key(delta: &Delta, node: &Node) -> bool {
-        delta.whole || delta.clients || delta.namespaces.contains(&node.namespace)
+        delta.whole
+            || delta.clients
+            || delta.namespaces.contains(&node.namespace)
+            || delta.endpoints.keys().any(|service| service.namespace == node.namespace)
     }
 
     /// The pod that a node runs in, where it is known.
@@ -197,33 +196,27 @@ impl Snapshot {
             .unwrap_or_else(|| node.locality.clone())
     }
 
-    /// The ports that a node's workload serves: for each port of the workload, the oldest service that leads there.
+    /// The ports that a node's workload serves, those of the oldest service first.
     fn targets(&self, node: &Node, pod: Option<&Arc<Pod>>) -> Arc<[Target]> {
         if node.role != Role::Sidecar {
             return Arc::default();
         }
         let labels = pod.map_or(&node.labels, |p| &p.labels);
+        let named = pod.map_or(&node.ports, |p| &p.ports);
         let mut services: Vec<_> = self.selecting(&node.namespace, labels).collect();
         if services.is_empty() {
             services = node.ips.iter().flat_map(|ip| self.listing(&node.namespace, *ip)).collect();
         }
         services.sort_by(|a, b| (a.created, &a.host).cmp(&(b.created, &b.host)));
         let mut targets: Vec<Target> = Vec::new();
-        for service in services {
+        for service in services.into_iter().filter(|s| s.resolution != Resolution::Alias) {
+            let start = targets.len();
             for port in &service.ports {
-                let target = match (pod, &port.target) {
-                    (Some(pod), target) => target_port(target, pod),
-                    (None, TargetPort::Number(number)) => Some(*number),
-                    (None, TargetPort::Name(_)) => None,
-                };
-                let Some(target) = target else { continue };
-                if targets.iter().all(|t| t.target != target) {
-                    targets.push(Target {
-                        service: service.clone(),
-                        port: port.number,
-                        target,
-                        protocol: port.protocol,
-                    });
+                let Some(target) = target_port(&port.target, named) else { continue };
+                let target = Target { service: service.clone(), port: port.number, target, protocol: port.protocol };
+                let same = |t: &Target| (t.target, t.protocol) == (target.target, target.protocol);
+                if !targets[start..].iter().any(same) {
+                    targets.push(target);
                 }
             }
         }
@@ -231,14 +224,13 @@ impl Snapshot {
     }
 
     /// The services of a namespace without a selector whose slices list an address.
-    fn listing(&self, namespace: &Namespace, ip: IpAddr) -> Vec<&Shared<Service>> {
-        let slices = self.index.slices_by_ip.of(ip).filter_map(|id| self.slices.get(id));
+    fn listing(&self, namespace: &Namespace, ip: IpAddr) -> impl Iterator<Item = &Shared<Service>> {
+        let slices = self.index.slices_by_ip.get(&ip).into_iter().flatten().filter_map(|id| self.slices.get(id));
         slices
-            .filter(|slice| slice.namespace == *namespace)
+            .filter(move |slice| slice.namespace == *namespace)
             .map(|slice| ObjectRef::new(Kind::SERVICE, slice.namespace.clone(), slice.service.clone()))
             .filter_map(|id| self.index.defined.get(&id))
             .filter(|s| s.selector.is_empty())
-            .collect()
     }
 }
 
@@ -246,19 +238,14 @@ impl<'a> View<'a> {
     /// The service of this host that the view's nodes see: the own namespace's first, then a Kubernetes Service,
     /// then the oldest (Istio: `sidecar.go`, same hostname in several namespaces).
     pub fn service(&self, host: &str) -> Option<&'a Shared<Service>> {
-        self.chosen(self.snapshot.services_of(host))
-    }
-
-    /// The one among the services of a host that the view's nodes see.
-    fn chosen(&self, services: &'a [Shared<Service>]) -> Option<&'a Shared<Service>> {
-        let visible = services.iter().filter(|s| self.sees_service(s));
+        let visible = self.snapshot.services_of(host).iter().filter(|s| self.sees_service(s));
         visible.min_by_key(|s| (s.namespace != self.key.namespace, s.registry != Registry::Kubernetes))
     }
 
     /// Every service that the view's nodes see, by host.
     pub fn services(&self) -> impl Iterator<Item = &'a Shared<Service>> + use<'a> {
         let view = *self;
-        self.snapshot.index.services.values().filter_map(move |services| view.chosen(services))
+        self.snapshot.index.services.keys().filter_map(move |host| view.service(host))
     }
 
     /// The services seen that have a port of this number, the oldest first.
@@ -284,66 +271,10 @@ impl<'a> View<'a> {
         self.snapshot.endpoints(&service.key())
     }
 
-    /// The DestinationRules in force for a host, as Istio finds them: the most specific ones of the client's
-    /// namespace, else of the service's, else of the root namespace. Within one level the oldest comes first.
-    pub fn destination_rules(&self, host: &Host, of: &Namespace) -> Vec<&'a Shared<DestinationRule>> {
-        let root = &self.snapshot.mesh.root_namespace;
-        let client = &self.key.namespace;
-        let levels: &[&Namespace] = match client == root {
-            true => &[of, root],
-            false => &[client, of, root],
-        };
-        for level in levels {
-            for candidate in host.candidates() {
-                let rules = self.snapshot.index.destination_rules.get(&*candidate).map_or(&[][..], |l| l);
-                let found: Vec<_> =
-                    rules.iter().filter(|r| r.namespace() == *level && self.sees_destination_rule(r)).collect();
-                if !found.is_empty() {
-                    return found;
-                }
-            }
-        }
-        Vec::new()
-    }
-
-    /// The VirtualServices that apply to a host in sidecars, those that name it exactly before those with
-    /// wildcards, the nearest wildcard first, and the oldest first within one name.
-    pub fn virtual_services(&self, host: &Host) -> Vec<&'a Shared<VirtualService>> {
-        let named = host.candidates().filter_map(|c| self.snapshot.index.virtual_services.get(&*c));
-        named.flat_map(|list| list.iter()).filter(|r| self.sees_virtual_service(r)).collect()
-    }
-
-    /// Every VirtualService for sidecars that the view's nodes see, the oldest first.
-    pub fn all_virtual_services(&self) -> Vec<&'a Shared<VirtualService>> {
-        let mut all: Vec<_> =
-            self.snapshot.virtual_services.values().filter(|r| self.sees_virtual_service(r)).collect();
-        all.sort_by(|a, b| a.rank().cmp(&b.rank()));
-        all
-    }
-
     /// Whether the view's nodes see a service.
     pub fn sees_service(&self, service: &Service) -> bool {
         let default = &self.snapshot.mesh.service_export_to;
         service.export_to.visible(&service.namespace, &self.key.namespace, default)
-    }
-
-    /// Whether a rule is for the view's nodes, as sidecars.
-    pub fn sees_virtual_service(&self, rule: &VirtualService) -> bool {
-        let default = &self.snapshot.mesh.virtual_service_export_to;
-        rule.gateways.iter().any(|g| &**g == "mesh")
-            && rule.export_to.visible(rule.namespace(), &self.key.namespace, default)
-    }
-
-    /// Whether a rule is for the view's nodes. One with a selector is for its own namespace alone.
-    pub fn sees_destination_rule(&self, rule: &DestinationRule) -> bool {
-        let own = rule.namespace() == &self.key.namespace;
-        match &rule.selector {
-            Some(selector) => own && selects(selector, &self.key.labels),
-            None => {
-                let default = &self.snapshot.mesh.destination_rule_export_to;
-                rule.export_to.visible(rule.namespace(), &self.key.namespace, default)
-            }
-        }
     }
 
     /// Whether labels that a rule asks of its client are those of the view's nodes.

@@ -7,7 +7,6 @@ mod catalogue;
 mod content;
 mod document;
 mod tree;
-mod yaml;
 
 use crate::{model::Change, parse::Context};
 use catalogue::Catalogue;

@@ -1,24 +1,28 @@
 //! Endpoints: the ClusterLoadAssignment of each EDS cluster, by locality.
 
+mod locality;
+
 use super::{
-    Built, Input, Renderer, Resource, cluster,
+    Built, Input, Renderer, Resource,
+    cluster::{self, Discovery},
     part::{Affected, Unit},
 };
 use crate::{
     id::{ObjectRef, ResourceType, Shared},
-    model::{Endpoint, EndpointAddress, EndpointSet, Health, Labels, Locality, Resolution, selects},
+    model::{Endpoint, EndpointAddress, EndpointSet, Health, Labels, TlsMode, selects},
     pb::{
         self,
         envoy::config::{
             core::v3::{Address, HealthStatus, Metadata, Pipe, SocketAddress, address, socket_address::PortSpecifier},
             endpoint::v3::{
                 ClusterLoadAssignment, Endpoint as EndpointPb, LbEndpoint, LocalityLbEndpoints,
-                lb_endpoint::HostIdentifier,
+                endpoint::AdditionalAddress, lb_endpoint::HostIdentifier,
             },
         },
     },
-    snapshot::{Delta, View},
+    snapshot::{Delta, Families, View},
 };
+use locality::Ranking;
 use prost::Message;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,29 +33,31 @@ pub(super) fn units(view: &View<'_>) -> BTreeSet<Unit> {
     view.services().map(|s| Unit::Host(s.host.clone())).collect()
 }
 
+/// The hosts whose service, DestinationRule or endpoints differ.
 pub(super) fn affected(old: &View<'_>, new: &View<'_>, delta: &Delta) -> Affected {
-    let Affected::Units(mut units) = cluster::affected(old, new, delta) else { return Affected::All };
-    units.extend(delta.endpoints.keys().map(|key| Unit::Host(key.host.clone())));
-    Affected::Units(units)
+    let mut hosts = cluster::rule_hosts(old, new, delta);
+    hosts.extend(delta.endpoints.keys().map(|key| key.host.clone()));
+    Affected::Units(hosts.into_iter().map(Unit::Host).collect())
 }
 
 pub(super) fn build(view: &View<'_>, unit: &Unit, renderer: &dyn Renderer) -> Built {
     let Unit::Host(host) = unit else { return Built::default() };
     let Some(service) = view.service(host) else { return Built::default() };
-    if service.resolution != Resolution::ClientSide {
-        return Built::default();
-    }
     let endpoints = view.endpoints(service).cloned().unwrap_or_else(|| Shared::new(EndpointSet::default()));
-    let resources = cluster::names(view, service).into_iter().map(|name| {
-        let node = view.key.place.as_ref().filter(|_| service.node_local).map(|p| p.cluster_node.clone());
+    let place = view.key.place.as_ref();
+    let resources = cluster::select(view, service).0.into_iter().filter(|c| c.discovery == Discovery::Eds).map(|c| {
+        let outlier = c.policy.outlier_detection.as_ref();
         renderer.get(&Assignment {
-            name: name.name,
-            port_name: name.port_name,
-            labels: name.labels,
-            unhealthy: name.send_unhealthy,
-            node,
+            name: c.name,
+            port_name: service.ports[c.port].name.clone(),
+            labels: c.labels,
+            unhealthy: outlier.and_then(|o| o.min_health_percent).is_none(),
+            takes_mtls: c.policy.tls.as_ref().is_none_or(|t| t.mode == TlsMode::IstioMutual),
+            node: place.filter(|_| service.node_local).map(|p| p.cluster_node.clone()),
+            both_families: matches!(view.key.families, Families::Dual(_)),
+            ranking: Ranking::of(view, service, &c.policy),
             endpoints: endpoints.clone(),
-            source: service.source.clone(),
+            sources: std::iter::once(&service.source).chain(&c.rules).cloned().collect(),
         })
     });
     Built { resources: resources.collect(), problems: Vec::new() }
@@ -66,19 +72,21 @@ struct Assignment {
     labels: Labels,
     /// Whether endpoints that are not ready are sent, marked as such.
     unhealthy: bool,
+    /// Whether connections may be secured with the mesh's identities.
+    takes_mtls: bool,
     /// The node whose endpoints alone are sent.
     node: Option<Arc<str>>,
+    /// Whether the proxy uses both IP families.
+    both_families: bool,
+    /// Which endpoints are preferred.
+    ranking: Ranking,
     endpoints: Shared<EndpointSet>,
-    source: ObjectRef,
+    sources: Vec<ObjectRef>,
 }
 
 impl Assignment {
     fn has(&self, endpoint: &Endpoint) -> bool {
-        let alive = match endpoint.health {
-            Health::Unknown | Health::Healthy => true,
-            Health::Unhealthy => self.unhealthy,
-            Health::Draining | Health::Terminating => false,
-        };
+        let alive = endpoint.health.serves() || (endpoint.health == Health::Unhealthy && self.unhealthy);
         alive
             && endpoint.port_name == self.port_name
             && self.node.as_ref().is_none_or(|n| *n == endpoint.node)
@@ -88,51 +96,44 @@ impl Assignment {
 
 impl Input for Assignment {
     fn render(&self) -> Resource {
-        let mut by_locality: BTreeMap<&Locality, Vec<LbEndpoint>> = BTreeMap::new();
-        for endpoint in self.endpoints.endpoints.iter().filter(|e| self.has(e)) {
-            by_locality.entry(&endpoint.locality).or_default().push(lb_endpoint(endpoint));
-        }
+        let chosen = self.endpoints.endpoints.iter().filter(|e| self.has(e));
         let message = ClusterLoadAssignment {
             cluster_name: self.name.to_string(),
-            endpoints: by_locality.into_iter().map(|(locality, endpoints)| group(locality, endpoints)).collect(),
+            endpoints: self.ranking.groups(chosen, self.takes_mtls, self.both_families),
             ..Default::default()
         };
-        Resource::new(ResourceType::Endpoints, self.name.clone(), message.encode_to_vec(), vec![self.source.clone()])
+        Resource::new(ResourceType::Endpoints, self.name.clone(), message.encode_to_vec(), self.sources.clone())
     }
 }
 
-fn group(locality: &Locality, endpoints: Vec<LbEndpoint>) -> LocalityLbEndpoints {
-    let weight = endpoints
-        .iter()
-        .filter_map(|e| e.load_balancing_weight.as_ref())
-        .fold(0u32, |sum, w| sum.saturating_add(w.value));
-    LocalityLbEndpoints {
-        locality: Some(pb::envoy::config::core::v3::Locality {
-            region: locality.region.to_string(),
-            zone: locality.zone.to_string(),
-            sub_zone: locality.subzone.to_string(),
-        }),
-        lb_endpoints: endpoints,
-        load_balancing_weight: pb::uint32(weight),
-        ..Default::default()
-    }
+/// Endpoints by locality, none of them preferred.
+pub(super) fn by_locality<'a>(
+    endpoints: impl Iterator<Item = &'a Endpoint>,
+    takes_mtls: bool,
+) -> Vec<LocalityLbEndpoints> {
+    Ranking::None.groups(endpoints, takes_mtls, false)
 }
 
 /// One endpoint as Envoy takes it.
-pub(super) fn lb_endpoint(endpoint: &Endpoint) -> LbEndpoint {
+fn lb_endpoint(endpoint: &Endpoint, takes_mtls: bool, both_families: bool) -> LbEndpoint {
     let health = match endpoint.health {
         Health::Unknown => HealthStatus::Unknown,
         Health::Healthy => HealthStatus::Healthy,
         Health::Draining => HealthStatus::Draining,
         Health::Unhealthy | Health::Terminating => HealthStatus::Unhealthy,
     };
+    let further = endpoint.more_addresses.iter().filter(|_| both_families);
+    let further = further.map(|ip| socket_address(&ip.to_string(), endpoint.port));
     LbEndpoint {
         host_identifier: Some(HostIdentifier::Endpoint(EndpointPb {
             address: Some(address(&endpoint.address, endpoint.port)),
+            additional_addresses: further
+                .map(|ip| AdditionalAddress { address: Some(ip), ..Default::default() })
+                .collect(),
             ..Default::default()
         })),
         health_status: health.into(),
-        metadata: metadata(endpoint),
+        metadata: Some(metadata(endpoint, takes_mtls)),
         load_balancing_weight: pb::uint32(endpoint.weight.max(1)),
         ..Default::default()
     }
@@ -161,20 +162,18 @@ pub(super) fn socket_address(host: &str, port: u16) -> Address {
 
 /// What chooses the endpoint's transport socket, and what telemetry calls its workload
 /// (Istio: `pkg/networking/util/util.go`, BuildLbEndpointMetadata).
-fn metadata(endpoint: &Endpoint) -> Option<Metadata> {
+fn metadata(endpoint: &Endpoint, takes_mtls: bool) -> Metadata {
     let mut filter_metadata = BTreeMap::new();
-    if endpoint.tls {
+    if endpoint.tls && takes_mtls {
         filter_metadata
             .insert("envoy.transport_socket_match".to_owned(), pb::fields([("tlsMode", pb::string("istio"))]));
     }
-    if !endpoint.workload.is_empty() {
-        let label = |keys: &[&str]| keys.iter().find_map(|k| endpoint.labels.get(*k)).cloned().unwrap_or_default();
-        let name = label(&["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]);
-        let name = if name.is_empty() { endpoint.workload.clone() } else { name };
-        let revision = label(&["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"]);
-        let revision = if &*revision == "latest" { "".into() } else { revision };
-        let text = format!("{};{};{name};{revision};{}", endpoint.workload, endpoint.namespace, endpoint.cluster);
-        filter_metadata.insert("istio".to_owned(), pb::fields([("workload", pb::string(text))]));
-    }
-    (!filter_metadata.is_empty()).then_some(Metadata { filter_metadata, ..Default::default() })
+    let label = |keys: &[&str]| keys.iter().find_map(|k| endpoint.labels.get(*k)).cloned().unwrap_or_default();
+    let name = label(&["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]);
+    let name = if name.is_empty() { endpoint.workload.clone() } else { name };
+    let revision = label(&["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"]);
+    let revision = if &*revision == "latest" { "".into() } else { revision };
+    let text = format!("{};{};{name};{revision};{}", endpoint.workload, endpoint.namespace, endpoint.cluster);
+    filter_metadata.insert("istio".to_owned(), pb::fields([("workload", pb::string(text))]));
+    Metadata { filter_metadata, ..Default::default() }
 }

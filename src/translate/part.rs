@@ -147,6 +147,15 @@ impl Part {
         (Some(next), count)
     }
 
+    /// A part that consists of these resources, for tests of what is done with parts.
+    #[cfg(test)]
+    pub(crate) fn of(key: Arc<ViewKey>, resources: impl IntoIterator<Item = Resource>) -> Self {
+        let mut part = Self { kind: PartKind::Clusters, key, units: OrdMap::new(), tables: Default::default() };
+        let resources = resources.into_iter().map(Arc::new).collect();
+        part.insert(Unit::Fixed, Built { resources, problems: Vec::new() });
+        part
+    }
+
     /// How many units there are.
     pub fn units(&self) -> usize {
         self.units.len()

@@ -1,20 +1,168 @@
-//! Outbound routes: one RouteConfiguration for each HTTP port, put together from virtual hosts.
+//! Outbound routes: one RouteConfiguration for each port that has HTTP services, and one for each service whose
+//! protocol is detected, put together from virtual hosts.
 
-use super::{
-    Built, Renderer,
-    part::{Affected, Unit},
+mod action;
+mod affected;
+mod cors;
+mod domain;
+mod fault;
+mod hash;
+mod header;
+mod matcher;
+mod place;
+mod retry;
+mod rule;
+mod select;
+mod virtual_host;
+
+pub(super) use affected::affected;
+
+use super::{Built, Renderer, Resource, part::Unit};
+use crate::{
+    id::{ObjectRef, ResourceType, Shared},
+    model::{Protocol, Resolution, Role, Service},
+    pb::{self, envoy::config::route::v3::RouteConfiguration},
+    problem::{FieldPath, Problem},
+    snapshot::View,
 };
-use crate::snapshot::{Delta, View};
-use std::collections::BTreeSet;
+use bytes::Bytes;
+use select::{Candidate, Selector};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+use virtual_host::{Facade, catch_all};
+
+/// The number of `virtual_hosts` in a RouteConfiguration.
+const VIRTUAL_HOSTS: u32 = 2;
+/// The largest body that a VirtualService may answer with.
+const MAX_BODY: u32 = 1024 * 1024;
 
 pub(super) fn units(view: &View<'_>) -> BTreeSet<Unit> {
     view.ports().map(Unit::Port).collect()
 }
 
-pub(super) fn affected(_: &View<'_>, _: &View<'_>, _: &Delta) -> Affected {
-    Affected::All
+pub(super) fn build(view: &View<'_>, unit: &Unit, renderer: &dyn Renderer) -> Built {
+    let Unit::Port(port) = *unit else { return Built::default() };
+    if view.key.role != Role::Sidecar {
+        return Built::default();
+    }
+    let services = view.services_on(port);
+    let listening: Vec<Listening> = services.iter().filter_map(|s| listening(s, port)).collect();
+    if listening.is_empty() {
+        return Built::default();
+    }
+    let mut selector = Selector::new(*view, port);
+    let mut candidates = selector.candidates(&services);
+    let mut problems = selector.problems;
+    settle(&mut candidates, port, &mut problems);
+    let mut resources = Vec::new();
+    if listening.contains(&Listening::Together) {
+        resources.push(shared(view, port, &candidates, renderer));
+    }
+    for candidate in &candidates {
+        if candidate.service.and_then(|s| listening_of(s, port)) == Some(Listening::Alone) {
+            resources.push(alone(port, candidate, renderer));
+        }
+    }
+    Built { resources, problems: problems.into_iter().collect() }
 }
 
-pub(super) fn build(_: &View<'_>, _: &Unit, _: &dyn Renderer) -> Built {
-    Built::default()
+/// Which listener requests to a service come to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Listening {
+    /// The one that all HTTP services of the port have together.
+    Together,
+    /// Its own, which tells HTTP from other protocols.
+    Alone,
+}
+
+fn listening(service: &&Shared<Service>, port: u16) -> Option<Listening> {
+    listening_of(service, port)
+}
+
+fn listening_of(service: &Service, port: u16) -> Option<Listening> {
+    let protocol = service.port(port)?.protocol;
+    match protocol {
+        _ if service.resolution == Resolution::Alias => None,
+        Protocol::Auto if service.is_headless() || !service.addresses.is_empty() => Some(Listening::Alone),
+        protocol => select::is_routed(protocol).then_some(Listening::Together),
+    }
+}
+
+/// Gives each domain to the first that has it: a proxy refuses a RouteConfiguration with a domain twice. A short
+/// name gives way to a service that really has that name.
+fn settle(candidates: &mut Vec<Candidate<'_>>, port: u16, problems: &mut BTreeSet<Problem>) {
+    let known: BTreeSet<String> =
+        candidates.iter().filter(|c| c.service.is_some()).map(|c| c.host.to_string()).collect();
+    let mut taken: BTreeMap<String, ObjectRef> = BTreeMap::new();
+    for candidate in candidates.iter_mut() {
+        let Some(source) = candidate.sources.first().cloned() else { continue };
+        let short = std::mem::take(&mut candidate.domains.short);
+        candidate.domains.all.retain(|domain| {
+            if short.contains(domain) && known.contains(domain) {
+                return false;
+            }
+            match taken.get(&domain.to_ascii_lowercase()) {
+                None => {
+                    taken.insert(domain.to_ascii_lowercase(), source.clone());
+                    true
+                }
+                Some(winner) if *winner == source => false,
+                Some(winner) => {
+                    problems.insert(collision(&source, winner, domain, port));
+                    false
+                }
+            }
+        });
+    }
+    candidates.retain(|c| !c.domains.all.is_empty());
+}
+
+fn collision(loser: &ObjectRef, winner: &ObjectRef, domain: &str, port: u16) -> Problem {
+    let message = format!(
+        "requests for {domain} on port {port} go where {winner} says, which comes first; give the two different names \
+         and addresses"
+    );
+    Problem::warning(loser, FieldPath::default(), message)
+}
+
+fn facade(port: u16, candidate: &Candidate<'_>, domains: Vec<String>) -> Facade {
+    Facade {
+        name: format!("{}:{port}", domain::bracketed(&candidate.host)),
+        domains,
+        routes: candidate.routes.clone(),
+        sources: candidate.sources.clone(),
+    }
+}
+
+/// The routes that all HTTP services of a port share.
+fn shared(view: &View<'_>, port: u16, candidates: &[Candidate<'_>], renderer: &dyn Renderer) -> Arc<Resource> {
+    let facades = candidates.iter().map(|c| facade(port, c, c.domains.all.clone()));
+    let mut hosts: Vec<Arc<Resource>> = facades.map(|f| renderer.get(&f)).collect();
+    hosts.sort_by(|a, b| a.name.cmp(&b.name));
+    if !candidates.iter().any(|c| c.domains.all.iter().any(|d| d == "*")) {
+        hosts.push(renderer.get(&catch_all(view.snapshot.mesh.outbound_policy)));
+    }
+    assembled(port.to_string(), &hosts)
+}
+
+/// The routes of a service that has a listener of its own.
+fn alone(port: u16, candidate: &Candidate<'_>, renderer: &dyn Renderer) -> Arc<Resource> {
+    let host = renderer.get(&facade(port, candidate, vec!["*".into()]));
+    assembled(format!("{}:{port}", candidate.host), &[host])
+}
+
+fn assembled(name: String, hosts: &[Arc<Resource>]) -> Arc<Resource> {
+    let shell = RouteConfiguration {
+        name: name.clone(),
+        validate_clusters: pb::boolean(false),
+        max_direct_response_body_size_bytes: pb::uint32(MAX_BODY),
+        ignore_port_in_host_matching: true,
+        ..Default::default()
+    };
+    let bodies: Vec<&Bytes> = hosts.iter().map(|h| &h.body).collect();
+    let body = pb::splice(&shell, VIRTUAL_HOSTS, bodies.into_iter());
+    let sources: BTreeSet<ObjectRef> = hosts.iter().flat_map(|h| h.sources.iter().cloned()).collect();
+    Arc::new(Resource::new(ResourceType::Route, name, body, sources.into_iter().collect()))
 }

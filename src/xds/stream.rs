@@ -101,7 +101,7 @@ impl Stream {
         let Some(clusters) = self.watch(ResourceType::Cluster) else { return false };
         match clusters.in_flight() {
             true => {
-                let waits = |kind: &ResourceType| self.watch(*kind).is_some_and(|w| !w.is_planned(&self.config));
+                let waits = |kind: &ResourceType| self.watch(*kind).is_some_and(|w| w.differs(&self.config));
                 !clusters.is_planned(&self.config) || USERS.iter().any(waits)
             }
             false => self.returning && !clusters.is_planned(&self.config),

@@ -26,7 +26,10 @@ pub(in crate::parse) fn load_balancer(
         found.error(path, "has both simple and consistentHash, of which only one can be; leave one out");
     }
     if balancer.locality_lb_setting.is_some() && balancer.zone_aware_lb_setting.is_some() {
-        found.error(path, "has both localityLbSetting and zoneAwareLbSetting, of which only one can be; leave one out");
+        found.warn(
+            &path.field("localityLbSetting"),
+            "has no effect beside zoneAwareLbSetting, which takes its place; leave one out",
+        );
     }
     let kind = match (&balancer.consistent_hash, balancer.simple) {
         (Some(hash), _) => consistent_hash(found, &path.field("consistentHash"), hash),

@@ -83,7 +83,6 @@ fn what_is_wrong_is_said_with_its_place() {
         ("{host: a, trafficPolicy: {loadBalancer: {consistentHash: {httpCookie: {name: c, attributes: [{name: a}, {name: a}]}}}}}", "spec.trafficPolicy.loadBalancer.consistentHash.httpCookie.attributes[1].name", "given twice"),
         ("{host: a, trafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true, maglev: {tableSize: 10}}}}}", "spec.trafficPolicy.loadBalancer.consistentHash.maglev.tableSize", "not a prime"),
         ("{host: a, trafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true, ringHash: {minimumRingSize: 99999999}}}}}", "spec.trafficPolicy.loadBalancer.consistentHash.ringHash.minimumRingSize", "at most"),
-        ("{host: a, trafficPolicy: {loadBalancer: {localityLbSetting: {}, zoneAwareLbSetting: {}}}}", "spec.trafficPolicy.loadBalancer", "only one"),
         ("{host: a, trafficPolicy: {loadBalancer: {localityLbSetting: {distribute: [{from: a/*, to: {a/*: 60}}]}}}}", "spec.trafficPolicy.loadBalancer.localityLbSetting.distribute[0].to", "60 in all"),
         ("{host: a, trafficPolicy: {loadBalancer: {localityLbSetting: {distribute: [{from: 'a/*/c', to: {a/*: 100}}]}}}}", "spec.trafficPolicy.loadBalancer.localityLbSetting.distribute[0].from", "not a place"),
         ("{host: a, trafficPolicy: {outlierDetection: {}, loadBalancer: {localityLbSetting: {failover: [{from: a, to: a}]}}}}", "spec.trafficPolicy.loadBalancer.localityLbSetting.failover[0].to", "for itself"),
@@ -123,6 +122,7 @@ fn what_has_no_effect_is_said_and_the_rest_served() {
     #[rustfmt::skip]
     let cases = [
         ("{host: a, trafficPolicy: {loadBalancer: {simple: RANDOM, sipmle: X}}}", "spec.trafficPolicy.loadBalancer.sipmle", "not a field"),
+        ("{host: a, trafficPolicy: {loadBalancer: {localityLbSetting: {}, zoneAwareLbSetting: {}}}}", "spec.trafficPolicy.loadBalancer.localityLbSetting", "takes its place"),
         ("{host: a, workloadSelector: {matchLabels: {}}}", "spec.workloadSelector.matchLabels", "is empty"),
         ("{host: a, trafficPolicy: {outlierDetection: {consecutiveErrors: 3}}}", "spec.trafficPolicy.outlierDetection.consecutiveErrors", "consecutive5xxErrors"),
         ("{host: a, trafficPolicy: {connectionPool: {}}}", "spec.trafficPolicy.connectionPool", "is empty"),

@@ -1,6 +1,6 @@
 //! The text of a file as documents, each read by itself so that a broken one does not take the others with it.
 
-use super::yaml;
+use crate::parse::yaml;
 use serde_json::Value;
 
 /// One document of a file.

@@ -1,22 +1,240 @@
-//! Outbound listeners: one for each port, or address and port, that services have, and the one that captured traffic arrives at.
+//! Outbound listeners: one for each port, or address and port, that services have, and the one that captured traffic
+//! arrives at.
 
+use super::{
+    ACCEPT_AT_ONCE, bound,
+    collision::{Entry, Outcome, Wanted},
+    exact_balance, inspector, loopbacks, reserved,
+    service_port::Site,
+    virtual_outbound::{VirtualOutbound, unknown},
+};
 use crate::{
+    id::{Host, ObjectRef, ResourceType},
+    model::{Protocol, Resolution, Role, Service},
+    pb::{
+        self,
+        envoy::config::{
+            core::v3::TrafficDirection,
+            listener::v3::{FilterChain, FilterChainMatch, Listener},
+        },
+    },
+    problem::{FieldPath, Problem},
     snapshot::{Delta, View},
     translate::{
-        Built, Renderer,
+        Built, Input, Renderer, Resource,
+        connection_manager::{Manager, Routes, Settings},
+        filter_chain::{Chain, Match},
+        network_filter::Tcp,
         part::{Affected, Unit},
     },
 };
-use std::collections::BTreeSet;
+use prost::Message;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 pub(in crate::translate) fn units(view: &View<'_>) -> BTreeSet<Unit> {
     view.ports().map(Unit::Port).chain([Unit::Fixed]).collect()
 }
 
-pub(in crate::translate) fn affected(_: &View<'_>, _: &View<'_>, _: &Delta) -> Affected {
-    Affected::All
+/// The ports of the services that differ, or whose endpoints or DestinationRules do where a listener shows them.
+pub(in crate::translate) fn affected(old: &View<'_>, new: &View<'_>, delta: &Delta) -> Affected {
+    let mut ports = BTreeSet::new();
+    let both = |host: &Host| -> Vec<&Service> {
+        [old, new].into_iter().flat_map(|v| v.snapshot.services_of(host)).map(|s| &**s).collect()
+    };
+    for host in &delta.services {
+        ports.extend(both(host).into_iter().flat_map(|s| &s.ports).map(|p| p.number));
+    }
+    for key in delta.endpoints.keys() {
+        ports.extend(both(&key.host).into_iter().filter(|s| one_by_one(s)).flat_map(byte_ports));
+    }
+    for rule in &delta.destination_rules {
+        let all = |view: &View<'_>| view.services().map(|s| s.host.clone()).collect::<Vec<Host>>();
+        let hosts = match rule.host.is_wildcard() {
+            false => vec![rule.host.clone()],
+            true => [old, new].into_iter().flat_map(all).filter(|host| rule.host.covers(host)).collect(),
+        };
+        ports.extend(hosts.iter().flat_map(both).flat_map(byte_ports));
+    }
+    Affected::Units(ports.into_iter().map(Unit::Port).collect())
 }
 
-pub(in crate::translate) fn build(_: &View<'_>, _: &Unit, _: &dyn Renderer) -> Built {
-    Built::default()
+/// The ports of a service that do not hold requests alone.
+fn byte_ports(service: &Service) -> impl Iterator<Item = u16> + use<'_> {
+    service.ports.iter().filter(|p| !p.protocol.is_http()).map(|p| p.number)
+}
+
+/// Whether clients reach the endpoints of a service by their own addresses.
+fn one_by_one(service: &Service) -> bool {
+    service.resolution == Resolution::Passthrough && service.addresses.is_empty()
+}
+
+pub(in crate::translate) fn build(view: &View<'_>, unit: &Unit, renderer: &dyn Renderer) -> Built {
+    match unit {
+        _ if view.key.role != Role::Sidecar => Built::default(),
+        Unit::Fixed => fixed(view, renderer),
+        Unit::Port(port) => on_port(view, *port, renderer),
+        Unit::Host(_) => Built::default(),
+    }
+}
+
+fn fixed(view: &View<'_>, renderer: &dyn Renderer) -> Built {
+    let captured = VirtualOutbound::select(view).map(|input| renderer.get(&input));
+    let asked = forward_proxy(view).map(|input| renderer.get(&input));
+    Built { resources: captured.into_iter().chain(asked).collect(), problems: Vec::new() }
+}
+
+/// The listener that workloads ask as a forward proxy.
+fn forward_proxy(view: &View<'_>) -> Option<Outbound> {
+    let own = view.key.face.as_ref().map_or(0, |f| f.settings.http_proxy_port);
+    let port = if own == 0 { view.snapshot.mesh.http_proxy_port } else { own };
+    let addresses = loopbacks(view);
+    let manager = Manager {
+        settings: Settings::of(view),
+        stat_prefix: format!("outbound_{}", listener_name(&addresses, port)).into(),
+        routes: Routes::Named("http_proxy".into()),
+        grpc_web: false,
+        absolute_urls: true,
+    };
+    let entry = (addresses, vec![Chain::http(Match::default(), manager)]);
+    (port != 0).then(|| Outbound::new(view, port, entry, true, Vec::new()))
+}
+
+/// The listeners on a port.
+fn on_port(view: &View<'_>, port: u16, renderer: &dyn Renderer) -> Built {
+    let services = view.services_on(port);
+    let ports = services.iter().flat_map(|s| s.ports.iter().filter(|p| p.number == port).map(move |p| (*s, p)));
+    let mut site = Site::new(view, port);
+    site.grpc_web = ports.clone().any(|(_, p)| p.protocol == Protocol::GrpcWeb);
+    let real = site.loopbacks.is_some();
+    let mut entries: BTreeMap<Arc<str>, Entry> = BTreeMap::new();
+    let mut problems = Vec::new();
+    for (service, service_port) in ports {
+        let note = |text: String| Problem::warning(&service.source, FieldPath::new("spec").field("ports"), text);
+        let wildcard = !real && service_port.protocol.is_http();
+        let wanted = site.wanted(service, service_port);
+        if let Some(why) = reserved::objection(view, port, wildcard, real).filter(|_| !wanted.is_empty()) {
+            problems.push(note(why));
+            continue;
+        }
+        for wanted in wanted {
+            if let Err((loser, text)) = place(&mut entries, wanted, port)
+                && !one_by_one(service)
+            {
+                problems.push(Problem { object: loser, ..note(text) });
+            }
+        }
+    }
+    let inputs = entries.into_values().map(|e| Outbound::new(view, port, (e.addresses, e.chains), real, e.services));
+    Built { resources: inputs.map(|input| renderer.get(&input)).collect(), problems }
+}
+
+/// Puts what a service wants where it belongs. Where that fails: whose object has no effect there, and why.
+fn place(entries: &mut BTreeMap<Arc<str>, Entry>, wanted: Wanted, port: u16) -> Result<(), (ObjectRef, String)> {
+    let Some(address) = wanted.addresses.first().cloned() else { return Ok(()) };
+    let Some(entry) = entries.get_mut(&address) else {
+        entries.insert(address, Entry::new(wanted));
+        return Ok(());
+    };
+    let (here, service) = (entry.services.first().cloned(), wanted.service.clone());
+    let said = |winner: &ObjectRef| {
+        format!(
+            "connections to {address} port {port} go to {winner}, since nothing tells them apart; give one of the two \
+             another port or an address of its own"
+        )
+    };
+    match (entry.add(wanted), here) {
+        (Outcome::Refused, Some(winner)) if winner != service => Err((service, said(&winner))),
+        (Outcome::Replaced, Some(loser)) => Err((loser, said(&service))),
+        _ => Ok(()),
+    }
+}
+
+/// `ADDRESS_PORT`.
+pub(super) fn listener_name(addresses: &[Arc<str>], port: u16) -> String {
+    format!("{}_{port}", addresses.first().map_or("", |a| a))
+}
+
+/// Everything that an outbound listener is made from.
+#[derive(Hash)]
+struct Outbound {
+    addresses: Vec<Arc<str>>,
+    port: u16,
+    /// Whether it has a socket of its own.
+    real: bool,
+    exact_balance: bool,
+    chains: Vec<Chain>,
+    /// What happens to connections that no chain takes; `None` where one takes all.
+    otherwise: Option<Tcp>,
+    /// How long detection waits, in milliseconds.
+    detection_timeout: u64,
+    services: Vec<ObjectRef>,
+}
+
+impl Outbound {
+    fn new(
+        view: &View<'_>,
+        port: u16,
+        (addresses, chains): (Vec<Arc<str>>, Vec<Chain>),
+        real: bool,
+        services: Vec<ObjectRef>,
+    ) -> Self {
+        let detects = chains.iter().any(|c| !c.takes.protocols.is_empty());
+        Self {
+            addresses,
+            port,
+            real,
+            exact_balance: view.key.face.as_ref().is_some_and(|f| f.settings.outbound_exact_balance),
+            otherwise: (!chains.iter().any(|c| c.takes.is_all())).then(|| unknown(view)),
+            detection_timeout: if detects { view.snapshot.mesh.detection_timeout } else { 0 },
+            chains,
+            services,
+        }
+    }
+
+    /// The chains, and the one for what they leave. A chain that takes all is that one, unless it is the only one.
+    fn chains(&self) -> (Vec<FilterChain>, Option<FilterChain>) {
+        let (all, some): (Vec<&Chain>, Vec<&Chain>) = self.chains.iter().partition(|c| c.takes.is_all());
+        let mut some: Vec<FilterChain> = some.into_iter().map(Chain::render).collect();
+        let mut default = all.first().map(|c| c.render()).or_else(|| {
+            self.otherwise.as_ref().map(|tcp| FilterChain {
+                name: "PassthroughFilterChain".into(),
+                filter_chain_match: Some(FilterChainMatch::default()),
+                filters: tcp.filters(),
+                ..Default::default()
+            })
+        });
+        if some.is_empty() {
+            some.extend(default.take());
+        }
+        (some, default)
+    }
+}
+
+impl Input for Outbound {
+    fn render(&self) -> Resource {
+        let name = listener_name(&self.addresses, self.port);
+        let (address, additional_addresses) = bound(&self.addresses, self.port);
+        let (filter_chains, default_filter_chain) = self.chains();
+        let names = self.chains.iter().any(|c| !c.takes.server_names.is_empty());
+        let protocols = self.chains.iter().any(|c| !c.takes.protocols.is_empty());
+        let message = Listener {
+            name: name.clone(),
+            address,
+            additional_addresses,
+            filter_chains,
+            default_filter_chain,
+            listener_filters: (names.then(inspector::tls).into_iter()).chain(protocols.then(inspector::http)).collect(),
+            listener_filters_timeout: Some(pb::millis(self.detection_timeout)),
+            continue_on_listener_filters_timeout: true,
+            traffic_direction: TrafficDirection::Outbound.into(),
+            bind_to_port: if self.real { None } else { pb::boolean(false) },
+            max_connections_to_accept_per_socket_event: if self.real { pb::uint32(ACCEPT_AT_ONCE) } else { None },
+            connection_balance_config: self.exact_balance.then(exact_balance),
+            ..Default::default()
+        };
+        Resource::new(ResourceType::Listener, name, message.encode_to_vec(), self.services.clone())
+    }
 }

@@ -227,6 +227,12 @@ impl Watch {
         self.holding.is(config) && self.again.is_empty() && !self.owed
     }
 
+    /// Whether there may be something to say beyond what is under way, however the configuration was made.
+    pub(super) fn differs(&self, config: &Arc<Config>) -> bool {
+        !self.is_planned(config)
+            && (!self.again.is_empty() || self.owed || !config.changes(&self.holding.served, self.kind).is_empty())
+    }
+
     /// Whether a response was sent and not answered.
     pub(super) fn in_flight(&self) -> bool {
         self.flight.is_some()
@@ -341,6 +347,9 @@ impl Watch {
             false => !resources.is_empty(),
         };
         if !says && !owed {
+            if self.refused.is_empty() {
+                self.error = None;
+            }
             return None;
         }
         let nonce = nonce();

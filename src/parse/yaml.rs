@@ -11,7 +11,7 @@ use std::{cell::Cell, fmt};
 const NODES: usize = 200_000;
 
 /// Reads the one document in `text`; `Null` where it has no content.
-pub(super) fn value(text: &str) -> Result<Value, serde_norway::Error> {
+pub fn value(text: &str) -> Result<Value, serde_norway::Error> {
     let left = Cell::new(text.len().max(NODES));
     Node { left: &left }.deserialize(serde_norway::Deserializer::from_str(text))
 }

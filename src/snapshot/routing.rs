@@ -1,0 +1,105 @@
+//! Which VirtualServices a view's nodes follow, and what each of them depends on.
+
+use super::View;
+use crate::{
+    id::{Host, Shared},
+    model::{ExportTo, ObjectKey, Resolution, Service, VirtualService},
+};
+use std::collections::BTreeSet;
+
+/// What sorts the VirtualServices that a client sees: those for its namespace alone, then those for named
+/// namespaces, then those for all; within each the oldest first, then by name and namespace.
+pub type Precedence<'a> = (u8, (i64, &'a str, &'a str));
+
+impl<'a> View<'a> {
+    /// The VirtualServices for a host in sidecars: those that name it; where there are none, the first of those
+    /// that name the nearest wildcard above it.
+    pub fn virtual_services(&self, host: &Host) -> Vec<&'a Shared<VirtualService>> {
+        for candidate in host.candidates() {
+            let named = self.snapshot.index.virtual_services.get(&*candidate).map_or(&[][..], |l| l);
+            let mut seen: Vec<_> = named.iter().filter(|r| self.sees_virtual_service(r)).collect();
+            seen.sort_by_key(|r| self.precedence(r));
+            if !seen.is_empty() {
+                seen.truncate(if *candidate == **host { seen.len() } else { 1 });
+                return seen;
+            }
+        }
+        Vec::new()
+    }
+
+    /// Every VirtualService for sidecars that the view's nodes see, in order of precedence.
+    pub fn all_virtual_services(&self) -> Vec<&'a Shared<VirtualService>> {
+        let all = self.snapshot.virtual_services.values();
+        let mut seen: Vec<_> = all.filter(|r| self.sees_virtual_service(r)).collect();
+        seen.sort_by_key(|r| self.precedence(r));
+        seen
+    }
+
+    /// What sorts the VirtualServices that the view's nodes see.
+    pub fn precedence<'r>(&self, rule: &'r VirtualService) -> Precedence<'r> {
+        let export_to = match &rule.export_to {
+            ExportTo::Unset => &self.snapshot.mesh.virtual_service_export_to,
+            own => own,
+        };
+        let scope = match export_to {
+            ExportTo::Some { own: true, .. } if *rule.namespace() == self.key.namespace => 0,
+            ExportTo::Some { .. } => 1,
+            _ => 2,
+        };
+        (scope, rule.rank())
+    }
+
+    /// Whether a rule is for the view's nodes, as sidecars. One without hosts is only what others delegate to.
+    pub fn sees_virtual_service(&self, rule: &VirtualService) -> bool {
+        let default = &self.snapshot.mesh.virtual_service_export_to;
+        !rule.hosts.is_empty()
+            && rule.gateways.iter().any(|g| &**g == "mesh")
+            && rule.export_to.visible(rule.namespace(), &self.key.namespace, default)
+    }
+
+    /// The VirtualService that another one delegates to, where it is there, without hosts, and seen in the
+    /// namespace of the one that delegates.
+    pub fn delegate(&self, of: &VirtualService, to: &ObjectKey) -> Option<&'a Shared<VirtualService>> {
+        let default = &self.snapshot.mesh.virtual_service_export_to;
+        let rule = self.snapshot.virtual_services.get(to)?;
+        let seen = rule.export_to.visible(rule.namespace(), of.namespace(), default);
+        (rule.hosts.is_empty() && seen).then_some(rule)
+    }
+
+    /// The VirtualServices that delegate to one.
+    pub fn delegating(&self, to: &VirtualService) -> impl Iterator<Item = &'a Shared<VirtualService>> {
+        let snapshot = self.snapshot;
+        let keys = snapshot.index.delegating.get(&ObjectKey::from(&to.source)).into_iter().flatten();
+        keys.filter_map(|key| snapshot.virtual_services.get(key))
+    }
+
+    /// The VirtualServices that send to a host, or a copy, themselves or by a delegate.
+    pub fn routing_to(&self, host: &Host) -> Vec<&'a Shared<VirtualService>> {
+        let snapshot = self.snapshot;
+        let keys = snapshot.index.routed.get(host).into_iter().flatten();
+        let direct = keys.filter_map(|key| snapshot.virtual_services.get(key));
+        direct.flat_map(|rule| std::iter::once(rule).chain(self.delegating(rule))).collect()
+    }
+
+    /// The hosts at or below a pattern that VirtualServices send to.
+    pub fn routed_hosts(&self, pattern: &Host) -> Vec<&'a Host> {
+        match pattern.is_wildcard() {
+            true => self.snapshot.index.routed.keys().filter(|h| pattern.covers(h)).collect(),
+            false => self.snapshot.index.routed.get_key_value(pattern).map(|(host, _)| host).into_iter().collect(),
+        }
+    }
+
+    /// The services that stand for another one (ExternalName), directly or by way of one another, by host.
+    pub fn aliases(&self, host: &Host) -> Vec<&'a Shared<Service>> {
+        let (mut found, mut todo) = (BTreeSet::new(), vec![host]);
+        while let Some(target) = todo.pop() {
+            for alias in self.snapshot.index.aliases.get(target).into_iter().flatten() {
+                if alias != host && found.insert(alias) {
+                    todo.push(alias);
+                }
+            }
+        }
+        let services = found.into_iter().filter_map(|h| self.service(h));
+        services.filter(|s| s.resolution == Resolution::Alias).collect()
+    }
+}

@@ -1,0 +1,81 @@
+//! The clusters that every proxy has.
+
+use super::{http, lb, pool};
+use crate::{
+    id::{ResourceType, Shared},
+    model::ClusterDefaults,
+    pb::{
+        self,
+        envoy::config::cluster::v3::{
+            Cluster,
+            cluster::{ClusterDiscoveryType, DiscoveryType},
+        },
+    },
+    snapshot::View,
+    translate::{Input, Renderer, Resource},
+};
+use prost::Message;
+use std::sync::Arc;
+
+/// Where traffic goes that is to go nowhere.
+pub(in crate::translate) const BLACK_HOLE: &str = "BlackHoleCluster";
+/// Where traffic goes that is to go where it was going.
+pub(in crate::translate) const PASSTHROUGH: &str = "PassthroughCluster";
+/// How long a connection without requests is kept on the way through, in milliseconds.
+const IDLE_TIMEOUT: u64 = 300_000;
+
+/// The fixed clusters.
+pub(super) fn build(view: &View<'_>, renderer: &dyn Renderer) -> Vec<Arc<Resource>> {
+    let connect_timeout = view.snapshot.mesh.connect_timeout;
+    let passthrough = Passthrough { connect_timeout, mesh: view.snapshot.mesh.clusters.clone() };
+    vec![renderer.get(&BlackHole { connect_timeout }), renderer.get(&passthrough)]
+}
+
+#[derive(Hash)]
+struct BlackHole {
+    connect_timeout: u64,
+}
+
+impl Input for BlackHole {
+    fn render(&self) -> Resource {
+        let cluster = shell(BLACK_HOLE, DiscoveryType::Static, self.connect_timeout);
+        Resource::new(ResourceType::Cluster, BLACK_HOLE, cluster.encode_to_vec(), Vec::new())
+    }
+}
+
+#[derive(Hash)]
+struct Passthrough {
+    connect_timeout: u64,
+    mesh: Shared<ClusterDefaults>,
+}
+
+impl Input for Passthrough {
+    fn render(&self) -> Resource {
+        let cluster = passthrough(PASSTHROUGH, self.connect_timeout, &self.mesh);
+        Resource::new(ResourceType::Cluster, PASSTHROUGH, cluster.encode_to_vec(), Vec::new())
+    }
+}
+
+/// A cluster that sends traffic where it was going.
+pub(in crate::translate) fn passthrough(name: &str, connect_timeout: u64, mesh: &ClusterDefaults) -> Cluster {
+    let pool = mesh.connection_pool.clone().unwrap_or_default();
+    let mut cluster = Cluster {
+        circuit_breakers: Some(pool::breakers(&pool, None)),
+        upstream_connection_options: pool::keepalive(pool.keepalive.as_ref(), mesh.keepalive.as_ref()),
+        ..shell(name, DiscoveryType::OriginalDst, pool.connect_timeout.unwrap_or(connect_timeout))
+    };
+    lb::dialled(&mut cluster);
+    let options = http::passthrough(IDLE_TIMEOUT);
+    cluster.typed_extension_protocol_options.insert(http::OPTIONS.to_owned(), pb::any(&options));
+    cluster
+}
+
+fn shell(name: &str, kind: DiscoveryType, connect_timeout: u64) -> Cluster {
+    Cluster {
+        name: name.to_owned(),
+        alt_stat_name: format!("{name};"),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(kind.into())),
+        connect_timeout: Some(pb::millis(connect_timeout)),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,244 @@
+//! One outbound cluster.
+
+use super::{
+    dns, http, lb, outlier, pool,
+    select::{Discovery, Security, Selected, accounts},
+    tls,
+};
+use crate::{
+    id::{ObjectRef, ResourceType, Shared},
+    model::{
+        ClusterDefaults, EndpointSet, IdentitySource, Labels, Registry, Service, ServicePort, TlsMode, TrafficPolicy,
+    },
+    pb::{
+        self,
+        envoy::config::{
+            cluster::v3::{
+                Cluster,
+                cluster::{ClusterDiscoveryType, CommonLbConfig, DiscoveryType, DnsLookupFamily, EdsClusterConfig},
+            },
+            core::v3::{
+                AggregatedConfigSource, ApiVersion, ConfigSource, Metadata, config_source::ConfigSourceSpecifier,
+            },
+        },
+        google::protobuf::{Struct, Value, value},
+    },
+    snapshot::{Families, View},
+    translate::{Input, Resource},
+};
+use prost::Message;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// Everything that an outbound cluster is made from.
+#[derive(Hash)]
+pub(super) struct Outbound {
+    pub(super) name: Arc<str>,
+    pub(super) service: Shared<Service>,
+    /// The port of the service, by its place in the list.
+    port: usize,
+    pub(super) subset: Arc<str>,
+    pub(super) policy: TrafficPolicy,
+    rules: Vec<ObjectRef>,
+    discovery: Discovery,
+    pub(super) security: Security,
+    pub(super) identity: IdentitySource,
+    /// The identities that the endpoints may have, where connections are secured.
+    pub(super) accounts: Vec<Arc<str>>,
+    connect_timeout: u64,
+    pub(super) mesh: Shared<ClusterDefaults>,
+    /// What a DNS cluster needs beside.
+    names: Option<Names>,
+}
+
+/// What a DNS cluster needs.
+#[derive(Hash)]
+struct Names {
+    endpoints: Shared<EndpointSet>,
+    labels: Labels,
+    family: Family,
+    refresh: u64,
+}
+
+/// The families of addresses that a DNS cluster asks for.
+#[derive(Clone, Copy, Hash)]
+enum Family {
+    V4,
+    V6,
+    Both,
+}
+
+impl Outbound {
+    /// The input of a cluster; `None` for one that resolves names and has none.
+    pub(super) fn new(view: &View<'_>, service: &Shared<Service>, selected: Selected) -> Option<Self> {
+        let mesh = &view.snapshot.mesh;
+        let names = match selected.discovery {
+            Discovery::StrictDns | Discovery::LogicalDns => {
+                let endpoints = view.endpoints(service)?.clone();
+                let family = match view.key.families {
+                    Families::V4 => Family::V4,
+                    Families::V6 => Family::V6,
+                    Families::Dual(_) if mesh.features.dual_stack => Family::Both,
+                    Families::Dual(_) => Family::V4,
+                };
+                let port = &service.ports[selected.port];
+                dns::has_endpoints(&endpoints, port, &selected.labels).then_some(())?;
+                Some(Names { endpoints, labels: selected.labels, family, refresh: mesh.dns_refresh })
+            }
+            _ => None,
+        };
+        Some(Self {
+            accounts: if selected.security == Security::Plain { Vec::new() } else { accounts(view, service) },
+            name: selected.name,
+            service: service.clone(),
+            port: selected.port,
+            subset: selected.subset,
+            policy: selected.policy,
+            rules: selected.rules,
+            discovery: selected.discovery,
+            security: selected.security,
+            identity: view.key.identity,
+            connect_timeout: mesh.connect_timeout,
+            mesh: mesh.clusters.clone(),
+            names,
+        })
+    }
+
+    /// The port of the service.
+    pub(super) fn port(&self) -> &ServicePort {
+        &self.service.ports[self.port]
+    }
+
+    /// The name in TLS handshakes within the mesh.
+    pub(super) fn sni(&self) -> String {
+        format!("outbound_.{}_.{}_.{}", self.port().number, self.subset, self.service.host)
+    }
+
+    fn discover(&self, cluster: &mut Cluster) {
+        let kind = match self.discovery {
+            Discovery::Eds => DiscoveryType::Eds,
+            Discovery::StrictDns => DiscoveryType::StrictDns,
+            Discovery::LogicalDns => DiscoveryType::LogicalDns,
+            Discovery::OriginalDst => DiscoveryType::OriginalDst,
+            Discovery::Closed => DiscoveryType::Static,
+        };
+        cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(kind.into()));
+        if self.discovery == Discovery::Eds {
+            cluster.eds_cluster_config =
+                Some(EdsClusterConfig { service_name: self.name.to_string(), eds_config: Some(ads()) });
+        }
+        if let Some(names) = &self.names {
+            let family = match names.family {
+                Family::V4 => DnsLookupFamily::V4Only,
+                Family::V6 => DnsLookupFamily::V6Only,
+                Family::Both => DnsLookupFamily::All,
+            };
+            dns::resolve(cluster, family, names.refresh);
+            let takes_mtls = self.policy.tls.as_ref().is_none_or(|t| t.mode == TlsMode::IstioMutual);
+            cluster.load_assignment =
+                Some(dns::assignment(&self.name, &names.endpoints, self.port(), &names.labels, takes_mtls));
+        }
+    }
+
+    /// What telemetry and people are told of the cluster.
+    fn metadata(&self) -> Metadata {
+        let service = [
+            ("host", pb::string(&*self.service.host)),
+            ("name", pb::string(&*self.service.name)),
+            ("namespace", pb::string(&*self.service.namespace)),
+        ];
+        let mut istio = pb::fields([("services", pb::list([structure(pb::fields(service))]))]);
+        let mut set = |key: &str, value: Value| drop(istio.fields.insert(key.to_owned(), value));
+        if self.service.external && self.subset.is_empty() {
+            set("external", Value { kind: Some(value::Kind::BoolValue(true)) });
+        }
+        if let Some(rule) = self.rules.first() {
+            let (namespace, name) = (&rule.namespace, &rule.name);
+            let path = format!("/apis/networking.istio.io/v1/namespaces/{namespace}/destination-rule/{name}");
+            set("config", pb::string(path));
+            if self.policy.tls.as_ref().is_some_and(|t| matches!(t.mode, TlsMode::Simple | TlsMode::Mutual)) {
+                set("alpn_override", pb::string("false"));
+            }
+        }
+        if !self.subset.is_empty() {
+            set("subset", pb::string(&*self.subset));
+        }
+        Metadata { filter_metadata: BTreeMap::from([("istio".to_owned(), istio)]), ..Default::default() }
+    }
+
+    /// The name in statistics: the cluster's own, or what the mesh's pattern makes of it. The `;` ends it where
+    /// statistics are taken apart by regular expressions.
+    fn stat_name(&self) -> String {
+        if self.mesh.stat_name.is_empty() {
+            return format!("{};", self.name);
+        }
+        let (service, port) = (&self.service, self.port());
+        let (short, name) = match service.registry {
+            Registry::Kubernetes => (format!("{}.{}", service.name, service.namespace), service.name.to_string()),
+            Registry::External => (service.host.to_string(), service.host.to_string()),
+        };
+        let number = port.number.to_string();
+        let values = [
+            ("%SERVICE_FQDN%", &*service.host),
+            ("%SERVICE_PORT_NAME%", &*port.name),
+            ("%SERVICE_PORT%", &number),
+            ("%SERVICE_NAME%", &name),
+            ("%SERVICE%", &short),
+            ("%SUBSET_NAME%", &*self.subset),
+            ("%TARGET_PORT%", ""),
+        ];
+        let text = values.iter().fold(self.mesh.stat_name.to_string(), |text, (key, value)| text.replace(key, value));
+        format!("{text};")
+    }
+}
+
+impl Input for Outbound {
+    fn render(&self) -> Resource {
+        let port = self.port();
+        let pool = self.policy.connection_pool.clone().unwrap_or_default();
+        let outlier = self.policy.outlier_detection.as_ref();
+        let mut cluster = Cluster {
+            name: self.name.to_string(),
+            alt_stat_name: self.stat_name(),
+            connect_timeout: Some(pb::millis(pool.connect_timeout.unwrap_or(self.connect_timeout))),
+            circuit_breakers: Some(pool::breakers(&pool, self.policy.retry_budget.as_ref())),
+            upstream_connection_options: pool::keepalive(pool.keepalive.as_ref(), self.mesh.keepalive.as_ref()),
+            outlier_detection: outlier.map(outlier::detection),
+            common_lb_config: Some(CommonLbConfig {
+                healthy_panic_threshold: Some(outlier::panic_threshold(outlier)),
+                ..Default::default()
+            }),
+            metadata: Some(self.metadata()),
+            ..Default::default()
+        };
+        self.discover(&mut cluster);
+        let balancer = self.policy.load_balancer.as_ref();
+        lb::localities(&mut cluster, lb::preference(balancer, &self.service, &self.mesh), outlier.is_some());
+        match self.discovery {
+            Discovery::OriginalDst => lb::dialled(&mut cluster),
+            _ => lb::balance(&mut cluster, balancer),
+        }
+        let mut options = http::Options::of(port.protocol, &pool, self.mesh.h2_upgrade);
+        options.error_codes = outlier.map(|o| o.error_codes.clone()).unwrap_or_default();
+        tls::secure(self, &mut cluster, &mut options);
+        tls::announce(&mut cluster, self.policy.proxy_protocol);
+        if let Some(options) = options.message() {
+            cluster.typed_extension_protocol_options.insert(http::OPTIONS.to_owned(), pb::any(&options));
+        }
+        let sources = std::iter::once(&self.service.source).chain(&self.rules).cloned().collect();
+        Resource::new(ResourceType::Cluster, self.name.clone(), cluster.encode_to_vec(), sources)
+    }
+}
+
+/// The aggregated stream that the cluster itself came on, without a limit to waiting.
+fn ads() -> ConfigSource {
+    ConfigSource {
+        config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
+        initial_fetch_timeout: Some(pb::millis(0)),
+        resource_api_version: ApiVersion::V3.into(),
+        ..Default::default()
+    }
+}
+
+fn structure(fields: Struct) -> Value {
+    Value { kind: Some(value::Kind::StructValue(fields)) }
+}

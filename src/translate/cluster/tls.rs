@@ -1,0 +1,280 @@
+//! TLS towards endpoints: with the mesh's identities, or as a DestinationRule says.
+
+use super::{
+    http::Options,
+    outbound::Outbound,
+    select::{Security, is_entry},
+};
+use crate::{
+    model::{ClientTls, IdentitySource, TlsMode},
+    pb::{
+        self,
+        envoy::{
+            config::{
+                cluster::v3::{
+                    Cluster,
+                    cluster::{ClusterDiscoveryType, DiscoveryType, TransportSocketMatch},
+                },
+                core::v3::{
+                    AggregatedConfigSource, ApiConfigSource, ApiVersion, ConfigSource, DataSource, GrpcService,
+                    ProxyProtocolConfig, TransportSocket, api_config_source::ApiType,
+                    config_source::ConfigSourceSpecifier, data_source, grpc_service, proxy_protocol_config::Version,
+                    transport_socket,
+                },
+            },
+            extensions::transport_sockets::{
+                proxy_protocol::v3::ProxyProtocolUpstreamTransport,
+                raw_buffer::v3::RawBuffer,
+                tls::v3::{
+                    CertificateValidationContext, CommonTlsContext, SdsSecretConfig, TlsCertificate, TlsParameters,
+                    UpstreamTlsContext,
+                    common_tls_context::{CombinedCertificateValidationContext, ValidationContextType},
+                    tls_parameters::TlsProtocol,
+                },
+            },
+            r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern},
+        },
+        google::protobuf::Struct,
+    },
+};
+use prost::Name;
+use std::sync::Arc;
+
+/// The bootstrap's cluster on which an agent serves secrets.
+const AGENT: &str = "sds-grpc";
+/// Where Linux distributions keep the authorities that they trust.
+const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// Secures a cluster's connections.
+pub(super) fn secure(input: &Outbound, cluster: &mut Cluster, options: &mut Options) {
+    match (input.security, &input.policy.tls) {
+        (Security::Auto, _) => {
+            let socket = tls_socket(&mesh_context(input.sni(), &input.accounts, options.is_http2()));
+            if cluster.cluster_discovery_type == Some(ClusterDiscoveryType::Type(DiscoveryType::OriginalDst.into())) {
+                cluster.transport_socket = Some(socket);
+            } else {
+                cluster.transport_socket_matches = either(socket);
+            }
+        }
+        (Security::Policy, Some(tls)) if tls.mode == TlsMode::IstioMutual => {
+            let sni = if tls.sni.is_empty() { input.sni() } else { tls.sni.to_string() };
+            let names = if tls.subject_alt_names.is_empty() { &input.accounts } else { &tls.subject_alt_names };
+            cluster.transport_socket = Some(tls_socket(&mesh_context(sni, names, options.is_http2())));
+        }
+        (Security::Policy, Some(tls)) => {
+            cluster.transport_socket = Some(tls_socket(&user_context(input, tls, options)));
+        }
+        _ => {}
+    }
+}
+
+/// Sends the PROXY protocol's header ahead on every connection.
+pub(super) fn announce(cluster: &mut Cluster, version: Option<u8>) {
+    let Some(version) = version else { return };
+    let wrap = |inner: TransportSocket| {
+        let version = if version == 2 { Version::V2 } else { Version::V1 };
+        socket(
+            "envoy.transport_sockets.upstream_proxy_protocol",
+            &ProxyProtocolUpstreamTransport {
+                config: Some(ProxyProtocolConfig { version: version.into(), ..Default::default() }),
+                transport_socket: Some(inner),
+                ..Default::default()
+            },
+        )
+    };
+    for entry in &mut cluster.transport_socket_matches {
+        entry.transport_socket = entry.transport_socket.take().map(wrap);
+    }
+    if cluster.transport_socket_matches.is_empty() {
+        cluster.transport_socket = Some(wrap(cluster.transport_socket.take().unwrap_or_else(raw)));
+    }
+}
+
+/// Mutual TLS for endpoints that take it, plain connections to others.
+fn either(mutual: TransportSocket) -> Vec<TransportSocketMatch> {
+    let entry = |name: &str, wanted: Struct, socket| TransportSocketMatch {
+        name: name.to_owned(),
+        r#match: Some(wanted),
+        transport_socket: Some(socket),
+    };
+    vec![
+        entry("tlsMode-istio", pb::fields([("tlsMode", pb::string("istio"))]), mutual),
+        entry("tlsMode-disabled", Struct::default(), raw()),
+    ]
+}
+
+/// TLS with the mesh's identities.
+fn mesh_context(sni: String, accounts: &[Arc<str>], http2: bool) -> UpstreamTlsContext {
+    let alpn: &[&str] = match http2 {
+        true => &["istio-peer-exchange", "istio", "h2"],
+        false => &["istio-peer-exchange", "istio"],
+    };
+    let source = || Some(agent(true));
+    UpstreamTlsContext {
+        sni,
+        common_tls_context: Some(CommonTlsContext {
+            tls_params: Some(versions()),
+            alpn_protocols: alpn.iter().map(|&p| p.to_owned()).collect(),
+            tls_certificate_sds_secret_configs: vec![secret("default".to_owned(), source())],
+            validation_context_type: Some(combined(accounts, "", secret("ROOTCA".to_owned(), source()))),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+/// TLS as a rule says, with certificates from files or from a secret.
+fn user_context(input: &Outbound, tls: &ClientTls, options: &mut Options) -> UpstreamTlsContext {
+    options.auto_sni = tls.sni.is_empty();
+    options.auto_san = options.auto_sni && tls.subject_alt_names.is_empty() && !tls.insecure;
+    let names: &[Arc<str>] = match tls.subject_alt_names.is_empty() && is_entry(&input.service) {
+        true => &input.service.accounts,
+        false => &tls.subject_alt_names,
+    };
+    let mut common = CommonTlsContext {
+        tls_params: Some(TlsParameters {
+            ecdh_curves: input.mesh.ecdh_curves.iter().map(ToString::to_string).collect(),
+            cipher_suites: input.mesh.cipher_suites.iter().map(ToString::to_string).collect(),
+            ..versions()
+        }),
+        alpn_protocols: options.is_http2().then(|| "h2".to_owned()).into_iter().collect(),
+        ..Default::default()
+    };
+    if !tls.credential.is_empty() {
+        from_secret(&mut common, tls, names);
+    } else if input.identity == IdentitySource::Agent {
+        from_agent(&mut common, tls, names);
+    } else {
+        from_files(&mut common, tls, names);
+    }
+    if tls.insecure {
+        common.validation_context_type =
+            Some(ValidationContextType::ValidationContext(CertificateValidationContext::default()));
+    }
+    UpstreamTlsContext { sni: tls.sni.to_string(), common_tls_context: Some(common), ..Default::default() }
+}
+
+/// Certificates from a Kubernetes secret, which the control plane serves.
+fn from_secret(common: &mut CommonTlsContext, tls: &ClientTls, names: &[Arc<str>]) {
+    let source = || {
+        Some(ConfigSource {
+            config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
+            resource_api_version: ApiVersion::V3.into(),
+            ..Default::default()
+        })
+    };
+    let name = match tls.credential.contains("://") {
+        true => tls.credential.to_string(),
+        false => format!("kubernetes://{}", tls.credential),
+    };
+    if tls.mode == TlsMode::Mutual {
+        common.tls_certificate_sds_secret_configs = vec![secret(name.clone(), source())];
+    }
+    let roots = match name.starts_with("configmap://") {
+        true => name,
+        false => format!("{name}-cacert"),
+    };
+    common.validation_context_type = Some(combined(names, &tls.crl, secret(roots, source())));
+}
+
+/// Certificates from files, which the agent reads, so that they may be renewed.
+fn from_agent(common: &mut CommonTlsContext, tls: &ClientTls, names: &[Arc<str>]) {
+    if tls.mode == TlsMode::Mutual {
+        let name = format!("file-cert:{}~{}", tls.certificate, tls.key);
+        common.tls_certificate_sds_secret_configs = vec![secret(name, Some(agent(false)))];
+    }
+    let roots = if tls.ca.is_empty() { "system" } else { &*tls.ca };
+    let roots = secret(format!("file-root:{roots}"), Some(agent(false)));
+    common.validation_context_type = Some(combined(names, &tls.crl, roots));
+}
+
+/// Certificates from files, which a proxy without an agent reads itself.
+fn from_files(common: &mut CommonTlsContext, tls: &ClientTls, names: &[Arc<str>]) {
+    if tls.mode == TlsMode::Mutual {
+        common.tls_certificates = vec![TlsCertificate {
+            certificate_chain: Some(file(&tls.certificate)),
+            private_key: Some(file(&tls.key)),
+            ..Default::default()
+        }];
+    }
+    let roots = if tls.ca.is_empty() || &*tls.ca == "system" { SYSTEM_ROOTS } else { &*tls.ca };
+    common.validation_context_type = Some(ValidationContextType::ValidationContext(CertificateValidationContext {
+        trusted_ca: Some(file(roots)),
+        ..validation(names, &tls.crl)
+    }));
+}
+
+fn versions() -> TlsParameters {
+    TlsParameters {
+        tls_minimum_protocol_version: TlsProtocol::TlSv12.into(),
+        tls_maximum_protocol_version: TlsProtocol::TlSv13.into(),
+        ..Default::default()
+    }
+}
+
+#[allow(deprecated, reason = "the field's successor needs the type of each name, which users do not give")]
+fn validation(names: &[Arc<str>], crl: &str) -> CertificateValidationContext {
+    let exact = |name: &Arc<str>| StringMatcher {
+        match_pattern: Some(MatchPattern::Exact(name.to_string())),
+        ..Default::default()
+    };
+    CertificateValidationContext {
+        match_subject_alt_names: names.iter().map(exact).collect(),
+        crl: (!crl.is_empty()).then(|| file(crl)),
+        ..Default::default()
+    }
+}
+
+fn combined(names: &[Arc<str>], crl: &str, roots: SdsSecretConfig) -> ValidationContextType {
+    ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
+        default_validation_context: Some(validation(names, crl)),
+        validation_context_sds_secret_config: Some(roots),
+        ..Default::default()
+    })
+}
+
+fn file(path: &str) -> DataSource {
+    DataSource { specifier: Some(data_source::Specifier::Filename(path.to_owned())), ..Default::default() }
+}
+
+fn secret(name: String, source: Option<ConfigSource>) -> SdsSecretConfig {
+    SdsSecretConfig { name, sds_config: source }
+}
+
+/// The agent beside the proxy as a source of secrets; `forever` to wait for it without end.
+fn agent(forever: bool) -> ConfigSource {
+    let service = GrpcService {
+        target_specifier: Some(grpc_service::TargetSpecifier::EnvoyGrpc(grpc_service::EnvoyGrpc {
+            cluster_name: AGENT.to_owned(),
+            ..Default::default()
+        })),
+        ..Default::default()
+    };
+    ConfigSource {
+        config_source_specifier: Some(ConfigSourceSpecifier::ApiConfigSource(ApiConfigSource {
+            api_type: ApiType::Grpc.into(),
+            transport_api_version: ApiVersion::V3.into(),
+            grpc_services: vec![service],
+            set_node_on_first_message_only: true,
+            ..Default::default()
+        })),
+        initial_fetch_timeout: forever.then(|| pb::millis(0)),
+        resource_api_version: ApiVersion::V3.into(),
+        ..Default::default()
+    }
+}
+
+fn tls_socket(context: &UpstreamTlsContext) -> TransportSocket {
+    socket("envoy.transport_sockets.tls", context)
+}
+
+fn raw() -> TransportSocket {
+    socket("envoy.transport_sockets.raw_buffer", &RawBuffer {})
+}
+
+fn socket<M: prost::Message + Name>(name: &str, config: &M) -> TransportSocket {
+    TransportSocket {
+        name: name.to_owned(),
+        config_type: Some(transport_socket::ConfigType::TypedConfig(pb::any(config))),
+    }
+}

@@ -1,0 +1,213 @@
+//! The HTTP connection manager: how connections become requests, and where their routes come from.
+
+use super::{access_log::AccessLog, http_filter, network_filter, trace::Tracing};
+use crate::{
+    id::Shared,
+    model::PathNormalization,
+    pb::{
+        self,
+        envoy::{
+            config::{
+                core::v3::{
+                    AggregatedConfigSource, ApiVersion, ConfigSource, Http1ProtocolOptions, Http2ProtocolOptions,
+                    HttpProtocolOptions, config_source::ConfigSourceSpecifier,
+                },
+                listener::v3::Filter,
+                route::v3::{
+                    Decorator, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
+                    route::Action,
+                    route_action::{ClusterSpecifier, MaxStreamDuration},
+                    route_match::PathSpecifier,
+                },
+            },
+            extensions::{
+                filters::network::http_connection_manager::v3::{
+                    HttpConnectionManager, Rds, RequestIdExtension,
+                    http_connection_manager::{
+                        ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier,
+                        SetCurrentClientCertDetails, UpgradeConfig,
+                    },
+                },
+                request_id::uuid::v3::UuidRequestIdConfig,
+            },
+        },
+    },
+    snapshot::View,
+};
+use std::sync::Arc;
+
+/// What the mesh and the proxy set for all their connection managers.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Settings {
+    normalization: PathNormalization,
+    http10: bool,
+    idle_timeout: Option<u64>,
+    tracing: Option<Tracing>,
+    log: Option<AccessLog>,
+}
+
+impl Settings {
+    /// The settings of a view's nodes.
+    pub(super) fn of(view: &View<'_>) -> Shared<Self> {
+        let (mesh, key) = (&view.snapshot.mesh, view.key);
+        let face = key.face.as_ref();
+        let tracing = face.filter(|_| mesh.tracing).map(|face| Tracing {
+            sampling: mesh.trace_sampling,
+            canonical_revision: face.canonical_revision.clone(),
+            canonical_service: face.canonical_name.clone(),
+            cluster: key.cluster.clone(),
+            mesh: face.mesh.clone(),
+            namespace: key.namespace.shared(),
+        });
+        Shared::new(Self {
+            normalization: mesh.path_normalization,
+            http10: mesh.features.http10 || face.is_some_and(|f| f.settings.http10),
+            idle_timeout: face.and_then(|f| f.settings.idle_timeout),
+            tracing,
+            log: AccessLog::to(&mesh.access_log_file),
+        })
+    }
+}
+
+/// The connection manager of one filter chain.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Manager {
+    /// What the mesh and the proxy set.
+    pub(super) settings: Shared<Settings>,
+    /// The prefix of statistics, without the mark that ends it.
+    pub(super) stat_prefix: Arc<str>,
+    /// Where routes come from.
+    pub(super) routes: Routes,
+    /// Requests of gRPC-Web become those of gRPC.
+    pub(super) grpc_web: bool,
+    /// Requests name their host in full, as forward proxies are asked.
+    pub(super) absolute_urls: bool,
+}
+
+/// Where routes come from.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Routes {
+    /// The route configuration of this name; the traffic is outbound.
+    Named(Arc<str>),
+    /// Everything goes to the workload; the traffic is inbound.
+    Inbound {
+        /// The cluster, which also names the routes.
+        cluster: Arc<str>,
+        /// The service's host; empty where there is none.
+        host: Arc<str>,
+        /// The service's port.
+        port: u16,
+        /// Requests that did not get through are tried again.
+        retry: bool,
+        /// Requests come over HTTP/2.
+        http2: bool,
+    },
+}
+
+impl Manager {
+    /// The connection manager as a network filter.
+    pub(super) fn filter(&self) -> Filter {
+        let settings = &*self.settings;
+        let (escaped, merge) = match settings.normalization {
+            PathNormalization::None | PathNormalization::Base => (PathWithEscapedSlashesAction::KeepUnchanged, false),
+            PathNormalization::MergeSlashes => (PathWithEscapedSlashesAction::KeepUnchanged, true),
+            PathNormalization::DecodeAndMergeSlashes => (PathWithEscapedSlashesAction::UnescapeAndForward, true),
+        };
+        let http1 = Http1ProtocolOptions {
+            accept_http_10: settings.http10,
+            allow_absolute_url: self.absolute_urls.then_some(pb::google::protobuf::BoolValue { value: true }),
+            ..Default::default()
+        };
+        let id = UuidRequestIdConfig { use_request_id_for_trace_sampling: pb::boolean(true), ..Default::default() };
+        let mut manager = HttpConnectionManager {
+            stat_prefix: format!("{};", self.stat_prefix),
+            http_filters: http_filter::filters(self.grpc_web),
+            normalize_path: pb::boolean(settings.normalization != PathNormalization::None),
+            merge_slashes: merge,
+            path_with_escaped_slashes_action: escaped.into(),
+            proxy_100_continue: true,
+            use_remote_address: pb::boolean(false),
+            upgrade_configs: vec![UpgradeConfig { upgrade_type: "websocket".into(), ..Default::default() }],
+            stream_idle_timeout: Some(pb::millis(0)),
+            common_http_protocol_options: settings
+                .idle_timeout
+                .map(|t| HttpProtocolOptions { idle_timeout: Some(pb::millis(t)), ..Default::default() }),
+            http_protocol_options: (settings.http10 || self.absolute_urls).then_some(http1),
+            tracing: settings.tracing.as_ref().map(Tracing::render),
+            access_log: settings.log.iter().map(AccessLog::render).collect(),
+            request_id_extension: Some(RequestIdExtension { typed_config: Some(pb::any(&id)) }),
+            ..Default::default()
+        };
+        self.routes.apply(&mut manager);
+        network_filter::filter("envoy.filters.network.http_connection_manager", &manager)
+    }
+}
+
+impl Routes {
+    fn apply(&self, manager: &mut HttpConnectionManager) {
+        match self {
+            Self::Named(name) => {
+                manager.route_specifier = Some(RouteSpecifier::Rds(Rds {
+                    config_source: Some(ConfigSource {
+                        initial_fetch_timeout: Some(pb::millis(0)),
+                        resource_api_version: ApiVersion::V3.into(),
+                        config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
+                        ..Default::default()
+                    }),
+                    route_config_name: name.to_string(),
+                }));
+            }
+            Self::Inbound { http2, .. } => {
+                manager.server_name = "istio-envoy".into();
+                manager.forward_client_cert_details = ForwardClientCertDetails::AppendForward.into();
+                manager.set_current_client_cert_details = Some(SetCurrentClientCertDetails {
+                    subject: pb::boolean(true),
+                    dns: true,
+                    uri: true,
+                    ..Default::default()
+                });
+                manager.http2_protocol_options = http2.then(Http2ProtocolOptions::default);
+                manager.route_specifier = self.inbound().map(RouteSpecifier::RouteConfig);
+            }
+        }
+    }
+
+    /// The one route that all inbound requests take.
+    fn inbound(&self) -> Option<RouteConfiguration> {
+        let Self::Inbound { cluster, host, port, retry, .. } = self else { return None };
+        let unlimited = || Some(pb::millis(0));
+        let action = RouteAction {
+            cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_string())),
+            timeout: unlimited(),
+            max_stream_duration: Some(MaxStreamDuration {
+                max_stream_duration: unlimited(),
+                grpc_timeout_header_max: unlimited(),
+                ..Default::default()
+            }),
+            retry_policy: retry.then(|| RetryPolicy {
+                retry_on: "reset-before-request".into(),
+                num_retries: pb::uint32(2),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let route = Route {
+            name: "default".into(),
+            r#match: Some(RouteMatch { path_specifier: Some(PathSpecifier::Prefix("/".into())), ..Default::default() }),
+            decorator: Some(Decorator { operation: format!("{host}:{port}/*"), ..Default::default() }),
+            action: Some(Action::Route(action)),
+            ..Default::default()
+        };
+        Some(RouteConfiguration {
+            name: cluster.to_string(),
+            virtual_hosts: vec![VirtualHost {
+                name: format!("inbound|http|{port}"),
+                domains: vec!["*".into()],
+                routes: vec![route],
+                ..Default::default()
+            }],
+            validate_clusters: pb::boolean(false),
+            ..Default::default()
+        })
+    }
+}

@@ -1,0 +1,124 @@
+//! Filter chains: which connections a listener treats alike, and how.
+
+use super::{connection_manager::Manager, network_filter::Tcp, tls::MutualTls};
+use crate::pb::{
+    self,
+    envoy::config::{
+        core::v3::CidrRange,
+        listener::v3::{FilterChain, FilterChainMatch},
+    },
+};
+use ipnet::IpNet;
+use std::sync::Arc;
+
+/// What plaintext HTTP is detected as.
+pub(super) const PLAINTEXT_HTTP: &[&str] = &["http/1.1", "h2c"];
+/// How long a client may take for its TLS handshake, in milliseconds.
+const HANDSHAKE: u64 = 15_000;
+
+/// A filter chain.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Chain {
+    /// Its name; empty for none.
+    pub(super) name: Arc<str>,
+    /// The connections that it takes.
+    pub(super) takes: Match,
+    /// What is done with them.
+    pub(super) filters: Filters,
+    /// TLS that is ended here.
+    pub(super) tls: Option<MutualTls>,
+    /// Whether clients are given little time for a TLS handshake.
+    pub(super) short_handshake: bool,
+}
+
+/// What is done with a connection.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Filters {
+    /// It is passed on.
+    Tcp(Tcp),
+    /// It holds requests.
+    Http(Manager),
+}
+
+/// The connections that a chain takes; what is empty matches all. Ranges and names are sorted, so that two
+/// matches which Envoy takes for the same are equal.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Match {
+    /// To this port.
+    pub(super) port: Option<u16>,
+    /// To these addresses.
+    pub(super) prefixes: Vec<IpNet>,
+    /// To these names, as the TLS client says.
+    pub(super) server_names: Vec<Arc<str>>,
+    /// In plaintext or over TLS.
+    pub(super) transport: Option<Transport>,
+    /// With one of these application protocols.
+    pub(super) protocols: &'static [&'static str],
+}
+
+/// How a connection is secured.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Transport {
+    /// Not at all.
+    Plaintext,
+    /// With TLS.
+    Tls,
+}
+
+impl Match {
+    /// Plaintext HTTP that is told from other traffic by its first bytes.
+    pub(super) fn detected_http() -> Self {
+        Self { transport: Some(Transport::Plaintext), protocols: PLAINTEXT_HTTP, ..Self::default() }
+    }
+
+    /// Whether all connections match.
+    pub(super) fn is_all(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn render(&self) -> FilterChainMatch {
+        let range = |net: &IpNet| CidrRange {
+            address_prefix: net.addr().to_string(),
+            prefix_len: pb::uint32(net.prefix_len().into()),
+        };
+        FilterChainMatch {
+            destination_port: self.port.and_then(|port| pb::uint32(port.into())),
+            prefix_ranges: self.prefixes.iter().map(range).collect(),
+            server_names: self.server_names.iter().map(ToString::to_string).collect(),
+            transport_protocol: match self.transport {
+                None => String::new(),
+                Some(Transport::Plaintext) => "raw_buffer".into(),
+                Some(Transport::Tls) => "tls".into(),
+            },
+            application_protocols: self.protocols.iter().map(ToString::to_string).collect(),
+            ..Default::default()
+        }
+    }
+}
+
+impl Chain {
+    /// A chain without a name that passes connections on.
+    pub(super) fn tcp(takes: Match, tcp: Tcp) -> Self {
+        Self { name: "".into(), takes, filters: Filters::Tcp(tcp), tls: None, short_handshake: true }
+    }
+
+    /// A chain without a name whose connections hold requests.
+    pub(super) fn http(takes: Match, manager: Manager) -> Self {
+        Self { name: "".into(), takes, filters: Filters::Http(manager), tls: None, short_handshake: true }
+    }
+
+    /// The chain as Envoy takes it.
+    pub(super) fn render(&self) -> FilterChain {
+        FilterChain {
+            name: self.name.to_string(),
+            filter_chain_match: (!self.takes.is_all()).then(|| self.takes.render()),
+            filters: match &self.filters {
+                Filters::Tcp(tcp) => tcp.filters(),
+                Filters::Http(manager) => vec![manager.filter()],
+            },
+            transport_socket: self.tls.as_ref().map(MutualTls::render),
+            transport_socket_connect_timeout: self.short_handshake.then(|| pb::millis(HANDSHAKE)),
+            ..Default::default()
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Where one port of a service is listened for, and the chains that it wants there.
+
+use super::{collision::Wanted, loopbacks, outbound::listener_name, wildcards};
+use crate::{
+    id::Shared,
+    model::{
+        EndpointAddress, HashKey, Health, Interception, LoadBalancerKind, Protocol, Registry, Resolution, Service,
+        ServicePort, TrafficPolicy, Vip,
+    },
+    snapshot::View,
+    translate::{
+        access_log::AccessLog,
+        connection_manager::{Manager, Routes, Settings},
+        filter_chain::{Chain, Match},
+        network_filter::{Tcp, outbound_cluster},
+    },
+};
+use ipnet::IpNet;
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+/// What listeners on one port have in common.
+pub(super) struct Site<'a> {
+    /// Who looks.
+    pub(super) view: &'a View<'a>,
+    /// The port.
+    pub(super) port: u16,
+    /// The addresses that stand for every local one.
+    pub(super) wildcards: Vec<Arc<str>>,
+    /// Where clients send by themselves, if their traffic is not captured.
+    pub(super) loopbacks: Option<Vec<Arc<str>>>,
+    /// Whether some service on the port is asked by gRPC-Web.
+    pub(super) grpc_web: bool,
+    settings: Shared<Settings>,
+}
+
+/// An address, or a block of addresses, of a service.
+struct Place {
+    addresses: Vec<Arc<str>>,
+    block: Option<IpNet>,
+}
+
+impl<'a> Site<'a> {
+    /// The site of a port.
+    pub(super) fn new(view: &'a View<'a>, port: u16) -> Self {
+        let captured = view.key.face.as_ref().is_none_or(|f| f.interception != Interception::None);
+        Self {
+            view,
+            port,
+            wildcards: wildcards(view),
+            loopbacks: (!captured).then(|| loopbacks(view)),
+            grpc_web: false,
+            settings: Settings::of(view),
+        }
+    }
+
+    /// What a port of a service wants, by address.
+    pub(super) fn wanted(&self, service: &Shared<Service>, port: &ServicePort) -> Vec<Wanted> {
+        match port.protocol {
+            _ if service.resolution == Resolution::Alias => Vec::new(),
+            Protocol::Udp => Vec::new(),
+            protocol if protocol.is_http() => vec![self.requests(service, protocol)],
+            _ => self.places(service, port).into_iter().map(|place| self.bytes(service, port, place)).collect(),
+        }
+    }
+
+    /// Requests are told apart by their host, so all services share the wildcard address.
+    fn requests(&self, service: &Service, protocol: Protocol) -> Wanted {
+        let addresses = self.loopbacks.as_ref().unwrap_or(&self.wildcards);
+        let detects = self.is_wildcard(addresses) && protocol != Protocol::HttpProxy;
+        let takes = if detects { Match::detected_http() } else { Match::default() };
+        Wanted {
+            http: Some(self.http_chain(takes, addresses, self.port.to_string())),
+            addresses: addresses.clone(),
+            protocol,
+            speaks: if detects { Protocol::Auto } else { protocol },
+            tcp: Vec::new(),
+            service: service.source.clone(),
+        }
+    }
+
+    /// Bytes are told apart by address, and TLS by the name that the client asks for where there is no address.
+    fn bytes(&self, service: &Service, port: &ServicePort, place: Place) -> Wanted {
+        let wildcard = self.is_wildcard(&place.addresses);
+        let by_name = port.protocol.is_tls() && (place.block.is_some() || (service.addresses.is_empty() && wildcard));
+        let takes = Match {
+            prefixes: place.block.into_iter().collect(),
+            server_names: by_name.then(|| service.host.shared()).into_iter().collect(),
+            ..Match::default()
+        };
+        let routes = match wildcard {
+            true => self.port.to_string(),
+            false => format!("{}:{}", service.host, self.port),
+        };
+        let http = || self.http_chain(Match::detected_http(), &place.addresses, routes);
+        Wanted {
+            protocol: port.protocol,
+            speaks: port.protocol,
+            tcp: vec![Chain::tcp(takes, self.tcp(service, port.protocol))],
+            http: (port.protocol == Protocol::Auto).then(http),
+            service: service.source.clone(),
+            addresses: place.addresses,
+        }
+    }
+
+    fn http_chain(&self, takes: Match, addresses: &[Arc<str>], routes: String) -> Chain {
+        let manager = Manager {
+            settings: self.settings.clone(),
+            stat_prefix: format!("outbound_{}", listener_name(addresses, self.port)).into(),
+            routes: Routes::Named(routes.into()),
+            grpc_web: self.grpc_web,
+            absolute_urls: false,
+        };
+        Chain::http(takes, manager)
+    }
+
+    fn tcp(&self, service: &Service, protocol: Protocol) -> Tcp {
+        let policy = self.policy(service);
+        let pool = policy.and_then(|p| p.connection_pool.as_ref());
+        let own = self.view.key.face.as_ref().and_then(|f| f.settings.idle_timeout);
+        let balancer = policy.and_then(|p| p.load_balancer.as_ref()).map(|l| &l.kind);
+        Tcp {
+            idle_timeout: pool.and_then(|p| p.tcp_idle_timeout).or(own),
+            max_duration: pool.and_then(|p| p.max_connection_duration),
+            hash_source_ip: matches!(balancer, Some(LoadBalancerKind::Hash { key: HashKey::SourceIp, .. })),
+            mongo: protocol == Protocol::Mongo,
+            log: AccessLog::to(&self.view.snapshot.mesh.access_log_file),
+            ..Tcp::to(outbound_cluster(self.port, &service.host))
+        }
+    }
+
+    /// The policy in force for a service as a whole.
+    fn policy(&self, service: &Service) -> Option<&'a TrafficPolicy> {
+        let rules = self.view.destination_rules(&service.host, &service.namespace);
+        let own = rules.iter().find(|r| r.selector.is_some());
+        own.or_else(|| rules.iter().find(|r| r.policy != TrafficPolicy::default())).map(|r| &r.policy)
+    }
+
+    fn is_wildcard(&self, addresses: &[Arc<str>]) -> bool {
+        addresses.first() == self.wildcards.first()
+    }
+
+    /// Where bytes to a service arrive.
+    fn places(&self, service: &Service, port: &ServicePort) -> Vec<Place> {
+        let at = |addresses: Vec<Arc<str>>| Place { addresses, block: None };
+        if let Some(loopbacks) = &self.loopbacks {
+            return vec![at(loopbacks.clone())];
+        }
+        if service.addresses.is_empty() {
+            return match service.resolution {
+                Resolution::Passthrough => self.instances(service, port),
+                _ => vec![at(self.wildcards.clone())],
+            };
+        }
+        let text = |ip: &IpAddr| Arc::from(ip.to_string());
+        if service.registry == Registry::Kubernetes {
+            let all: Vec<IpAddr> = service.addresses.iter().filter_map(address).collect();
+            let own: Vec<_> = all.iter().filter(|ip| self.view.key.families.has(**ip)).map(text).collect();
+            let chosen = if own.is_empty() { all.iter().take(1).map(text).collect() } else { own };
+            return vec![at(chosen)];
+        }
+        let place = |vip: &Vip| match (address(vip), vip) {
+            (Some(ip), _) => at(vec![text(&ip)]),
+            (None, Vip::Block(block)) => Place { addresses: self.wildcards.clone(), block: Some(block.trunc()) },
+            (None, Vip::Ip(ip)) => at(vec![text(ip)]),
+        };
+        service.addresses.iter().map(place).collect()
+    }
+
+    /// The addresses of the endpoints of a service that clients reach one by one, without the proxy's own.
+    fn instances(&self, service: &Service, port: &ServicePort) -> Vec<Place> {
+        let own = self.view.key.face.as_ref().and_then(|f| f.ips.first().copied());
+        let endpoints = self.view.endpoints(service).map_or(&[][..], |set| &set.endpoints[..]);
+        let mut instances = endpoints.iter().filter(|e| e.port_name == port.name).peekable();
+        if instances.peek().is_none() && service.registry == Registry::External && service.selector.is_empty() {
+            return vec![Place { addresses: self.wildcards.clone(), block: None }];
+        }
+        let mut places: BTreeMap<IpAddr, Place> = BTreeMap::new();
+        for endpoint in instances.filter(|e| e.health != Health::Terminating) {
+            let EndpointAddress::Ip(ip) = endpoint.address else { continue };
+            if Some(ip) != own {
+                let addresses = [ip].iter().chain(&endpoint.more_addresses).map(|ip| ip.to_string().into()).collect();
+                places.insert(ip, Place { addresses, block: None });
+            }
+        }
+        places.into_values().collect()
+    }
+}
+
+/// A single address, also where it is written as a block.
+fn address(vip: &Vip) -> Option<IpAddr> {
+    match vip {
+        Vip::Ip(ip) => Some(*ip),
+        Vip::Block(block) => (block.prefix_len() == block.max_prefix_len()).then(|| block.addr()),
+    }
+}

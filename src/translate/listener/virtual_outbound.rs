@@ -1,0 +1,88 @@
+//! The listener that captured outbound traffic arrives at: it hands connections to the listener of their original
+//! destination, and keeps those that no service is known for.
+
+use super::{ACCEPT_AT_ONCE, bound};
+use crate::{
+    id::ResourceType,
+    model::{Interception, OutboundPolicy},
+    pb::{
+        self,
+        envoy::config::{core::v3::TrafficDirection, listener::v3::Listener},
+    },
+    snapshot::View,
+    translate::{
+        Input, Resource,
+        access_log::AccessLog,
+        filter_chain::{Chain, Match},
+        network_filter::{BLACK_HOLE, PASSTHROUGH, Tcp},
+    },
+};
+use prost::Message;
+use std::sync::Arc;
+
+const NAME: &str = "virtualOutbound";
+
+/// What happens to connections that no service is known for.
+pub(super) fn unknown(view: &View<'_>) -> Tcp {
+    let mesh = &view.snapshot.mesh;
+    let cluster = match mesh.outbound_policy {
+        OutboundPolicy::AllowAny => PASSTHROUGH,
+        OutboundPolicy::RegistryOnly => BLACK_HOLE,
+    };
+    Tcp {
+        idle_timeout: view.key.face.as_ref().and_then(|f| f.settings.idle_timeout),
+        log: AccessLog::to(&mesh.access_log_file),
+        ..Tcp::to(cluster)
+    }
+}
+
+/// Everything that the listener is made from.
+#[derive(Hash)]
+pub(super) struct VirtualOutbound {
+    addresses: Vec<Arc<str>>,
+    port: u16,
+    transparent: bool,
+    unknown: Tcp,
+}
+
+impl VirtualOutbound {
+    /// The listener of a view's nodes; none where traffic is not captured.
+    pub(super) fn select(view: &View<'_>) -> Option<Self> {
+        let interception = view.key.face.as_ref()?.interception;
+        (interception != Interception::None).then(|| Self {
+            addresses: super::wildcards(view),
+            port: view.snapshot.mesh.outbound_port,
+            transparent: interception == Interception::Tproxy,
+            unknown: unknown(view),
+        })
+    }
+
+    fn chains(&self) -> [Chain; 2] {
+        let named =
+            |name: &str, takes, tcp| Chain { name: name.into(), short_handshake: false, ..Chain::tcp(takes, tcp) };
+        let own = Match { port: Some(self.port), ..Match::default() };
+        [
+            named("virtualOutbound-blackhole", own, Tcp::to(BLACK_HOLE)),
+            named("virtualOutbound-catchall-tcp", Match::default(), self.unknown.clone()),
+        ]
+    }
+}
+
+impl Input for VirtualOutbound {
+    fn render(&self) -> Resource {
+        let (address, additional_addresses) = bound(&self.addresses, self.port);
+        let message = Listener {
+            name: NAME.into(),
+            address,
+            additional_addresses,
+            use_original_dst: pb::boolean(true),
+            transparent: self.transparent.then_some(pb::google::protobuf::BoolValue { value: true }),
+            filter_chains: self.chains().iter().map(Chain::render).collect(),
+            access_log: self.unknown.log.iter().map(AccessLog::of_listener).collect(),
+            traffic_direction: TrafficDirection::Outbound.into(),
+            max_connections_to_accept_per_socket_event: pb::uint32(ACCEPT_AT_ONCE),
+            ..Default::default()
+        };
+        Resource::new(ResourceType::Listener, NAME, message.encode_to_vec(), Vec::new())
+    }
+}

@@ -1,0 +1,108 @@
+//! Network filters: what passes bytes on.
+
+use crate::{
+    id::Host,
+    pb::{
+        self,
+        envoy::{
+            config::listener::v3::{Filter, filter::ConfigType},
+            extensions::filters::network::{
+                mongo_proxy::v3::MongoProxy,
+                tcp_proxy::v3::{
+                    TcpProxy,
+                    tcp_proxy::{ClusterSpecifier, WeightedCluster, weighted_cluster::ClusterWeight},
+                },
+            },
+            r#type::v3::{
+                HashPolicy,
+                hash_policy::{PolicySpecifier, SourceIp},
+            },
+        },
+    },
+    translate::access_log::AccessLog,
+};
+use prost::{Message, Name};
+use std::sync::Arc;
+
+/// The cluster that sends a connection where it was going.
+pub(super) const PASSTHROUGH: &str = "PassthroughCluster";
+/// The cluster that sends a connection nowhere.
+pub(super) const BLACK_HOLE: &str = "BlackHoleCluster";
+
+/// How the connections of one filter chain are passed on.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Tcp {
+    /// Where to: clusters and their shares; one cluster takes all.
+    pub(super) clusters: Vec<(Arc<str>, u32)>,
+    /// The prefix of statistics.
+    pub(super) stat_prefix: Arc<str>,
+    /// Idle time after which a connection closes, in milliseconds; `None` for Envoy's default.
+    pub(super) idle_timeout: Option<u64>,
+    /// How long a connection may last, in milliseconds.
+    pub(super) max_duration: Option<u64>,
+    /// Connections of one client go to one endpoint.
+    pub(super) hash_source_ip: bool,
+    /// What is said of MongoDB's operations is counted.
+    pub(super) mongo: bool,
+    /// Where connections are logged.
+    pub(super) log: Option<AccessLog>,
+}
+
+impl Tcp {
+    /// Passes connections on to one cluster, which also names the statistics.
+    pub(super) fn to(cluster: impl Into<Arc<str>>) -> Self {
+        let cluster = cluster.into();
+        Self {
+            stat_prefix: cluster.clone(),
+            clusters: vec![(cluster, 1)],
+            idle_timeout: None,
+            max_duration: None,
+            hash_source_ip: false,
+            mongo: false,
+            log: None,
+        }
+    }
+
+    /// The filters, in order.
+    pub(super) fn filters(&self) -> Vec<Filter> {
+        let specifier = match &self.clusters[..] {
+            [(only, _)] => ClusterSpecifier::Cluster(only.to_string()),
+            many => ClusterSpecifier::WeightedClusters(WeightedCluster {
+                clusters: many
+                    .iter()
+                    .map(|(name, weight)| ClusterWeight {
+                        name: name.to_string(),
+                        weight: *weight,
+                        ..Default::default()
+                    })
+                    .collect(),
+            }),
+        };
+        let proxy = TcpProxy {
+            stat_prefix: self.stat_prefix.to_string(),
+            cluster_specifier: Some(specifier),
+            idle_timeout: self.idle_timeout.map(pb::millis),
+            max_downstream_connection_duration: self.max_duration.map(pb::millis),
+            hash_policy: self.hash_source_ip.then(source_ip).into_iter().collect(),
+            access_log: self.log.iter().map(AccessLog::render).collect(),
+            ..Default::default()
+        };
+        let mongo = MongoProxy { stat_prefix: self.stat_prefix.to_string(), ..Default::default() };
+        let mongo = self.mongo.then(|| filter("envoy.filters.network.mongo_proxy", &mongo));
+        mongo.into_iter().chain([filter("envoy.filters.network.tcp_proxy", &proxy)]).collect()
+    }
+}
+
+fn source_ip() -> HashPolicy {
+    HashPolicy { policy_specifier: Some(PolicySpecifier::SourceIp(SourceIp {})) }
+}
+
+/// A network filter of this name and configuration.
+pub(super) fn filter(name: &str, config: &(impl Message + Name)) -> Filter {
+    Filter { name: name.into(), config_type: Some(ConfigType::TypedConfig(pb::any(config))) }
+}
+
+/// The cluster of one port of a service, with the name that the clusters go by.
+pub(super) fn outbound_cluster(port: u16, host: &Host) -> String {
+    super::cluster::outbound_name(port, "", host)
+}

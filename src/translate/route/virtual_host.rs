@@ -1,0 +1,111 @@
+//! Virtual hosts: the unit that is rendered and kept.
+
+use super::{
+    action::to_cluster,
+    hash, matcher, retry,
+    rule::{self, RuleRoutes},
+};
+use crate::{
+    id::{Host, ObjectRef, ResourceType, Shared},
+    model::{HashKey, OutboundPolicy, Retry},
+    pb::envoy::config::route::v3::{
+        Decorator, DirectResponseAction, Route, RouteAction, VirtualHost, route::Action, route_action::ClusterSpecifier,
+    },
+    translate::{Input, Resource, cluster::outbound_name},
+};
+use prost::Message;
+
+/// The cluster that sends connections where they were going.
+const PASSTHROUGH: &str = "PassthroughCluster";
+
+/// All that a virtual host is made from.
+#[derive(Hash)]
+pub(super) struct Facade {
+    /// Its name: `HOST:PORT`.
+    pub(super) name: String,
+    /// The hosts that requests name.
+    pub(super) domains: Vec<String>,
+    /// Where requests go.
+    pub(super) routes: Routes,
+    /// The objects that it comes from.
+    pub(super) sources: Vec<ObjectRef>,
+}
+
+/// Where the requests for a virtual host go.
+#[derive(Clone, Hash)]
+pub(super) enum Routes {
+    /// To the service.
+    Service(ServiceRoute),
+    /// Where a VirtualService says.
+    Rule(Shared<RuleRoutes>),
+    /// Where requests go that no host is known for.
+    Unknown(OutboundPolicy),
+}
+
+/// What the route to a service is made from.
+#[derive(Clone, Hash)]
+pub(super) struct ServiceRoute {
+    /// The service's host.
+    pub(super) host: Host,
+    /// The port.
+    pub(super) port: u16,
+    /// What names the endpoint.
+    pub(super) hash: Option<HashKey>,
+    /// The mesh's default for retries.
+    pub(super) retry: Option<Retry>,
+}
+
+impl Input for Facade {
+    fn render(&self) -> Resource {
+        let message = VirtualHost {
+            name: self.name.clone(),
+            domains: self.domains.clone(),
+            routes: match &self.routes {
+                Routes::Service(service) => vec![to_service(service)],
+                Routes::Rule(rule) => rule::routes(rule),
+                Routes::Unknown(policy) => vec![unknown(*policy)],
+            },
+            include_request_attempt_count: true,
+            ..Default::default()
+        };
+        Resource::new(ResourceType::VirtualHost, self.name.as_str(), message.encode_to_vec(), self.sources.clone())
+    }
+}
+
+fn to_service(service: &ServiceRoute) -> Route {
+    let cluster = ClusterSpecifier::Cluster(outbound_name(service.port, "", &service.host));
+    Route {
+        name: "default".into(),
+        r#match: Some(matcher::any()),
+        decorator: Some(Decorator { operation: format!("{}:{}/*", service.host, service.port), ..Default::default() }),
+        action: Some(Action::Route(RouteAction {
+            hash_policy: service.hash.as_ref().map(hash::policy).into_iter().collect(),
+            // Istio tries other hosts again here even where a hash names one (`BuildDefaultHTTPOutboundRoute`).
+            retry_policy: retry::policy(service.retry.as_ref(), false),
+            ..to_cluster(cluster, None)
+        })),
+        ..Default::default()
+    }
+}
+
+/// What becomes of requests that no host is known for.
+fn unknown(policy: OutboundPolicy) -> Route {
+    let (name, action) = match policy {
+        OutboundPolicy::AllowAny => {
+            ("allow_any", Action::Route(to_cluster(ClusterSpecifier::Cluster(PASSTHROUGH.into()), None)))
+        }
+        OutboundPolicy::RegistryOnly => {
+            ("block_all", Action::DirectResponse(DirectResponseAction { status: 502, ..Default::default() }))
+        }
+    };
+    Route { name: name.into(), r#match: Some(matcher::any()), action: Some(action), ..Default::default() }
+}
+
+/// The virtual host for requests that no host is known for.
+pub(super) fn catch_all(policy: OutboundPolicy) -> Facade {
+    let name = match policy {
+        OutboundPolicy::AllowAny => "allow_any",
+        OutboundPolicy::RegistryOnly => "block_all",
+    };
+    Facade { name: name.into(), domains: vec!["*".into()], routes: Routes::Unknown(policy), sources: Vec::new() }
+}

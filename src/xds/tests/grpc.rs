@@ -1,0 +1,1 @@
+//! A few streams over real gRPC.
