@@ -86,7 +86,7 @@ fn read(id: &ObjectRef, raw: &Value, context: &Context) -> Parsed<Object> {
         ("", "Endpoints") => of(Object::Slice, kubernetes::endpoints(raw, context)),
         ("discovery.k8s.io", "EndpointSlice") => of(Object::Slice, kubernetes::endpoint_slice(raw, context)),
         ("networking.istio.io", "DestinationRule") => {
-            of(Object::DestinationRule, destination_rule::destination_rule(raw, context))
+            of(|rule| Object::DestinationRule(Box::new(rule)), destination_rule::destination_rule(raw, context))
         }
         ("networking.istio.io", "VirtualService") => {
             of(Object::VirtualService, virtual_service::virtual_service(raw, context))

@@ -151,7 +151,7 @@ impl Snapshot {
             Object::Slice(slice) => self.set_slice(id, Some(slice), dirty),
             Object::Service(service) => self.define(id, Some(service), dirty),
             Object::VirtualService(rule) => self.set_virtual_service(key, Some(rule)),
-            Object::DestinationRule(rule) => self.set_destination_rule(key, Some(rule)),
+            Object::DestinationRule(rule) => self.set_destination_rule(key, Some(*rule)),
         }
     }
 

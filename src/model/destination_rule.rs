@@ -191,13 +191,16 @@ impl LoadBalancer {
     }
 }
 
+/// The share of each place, in percent.
+pub type Shares = Vec<(Arc<str>, u32)>;
+
 /// Which places are preferred.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct LocalityBalancing {
     /// Whether the whole is turned off, also what the mesh says.
     pub off: bool,
     /// The share of each place (in percent), by the client's place; places are patterns such as `region/zone/*`.
-    pub distribute: Vec<(Arc<str>, Vec<(Arc<str>, u32)>)>,
+    pub distribute: Vec<(Arc<str>, Shares)>,
     /// The region that takes over for another.
     pub failover: Vec<(Arc<str>, Arc<str>)>,
     /// Labels that make endpoints nearer, the most important first, `key` or `key=value`.

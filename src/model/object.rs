@@ -25,7 +25,7 @@ pub enum Object {
     /// A VirtualService.
     VirtualService(VirtualService),
     /// A DestinationRule.
-    DestinationRule(DestinationRule),
+    DestinationRule(Box<DestinationRule>),
 }
 
 /// What a source has learnt of one object.

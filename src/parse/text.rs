@@ -19,7 +19,7 @@ pub(super) fn dns_name(text: &str) -> Result<(), String> {
     if labels[last].chars().all(|c| c.is_ascii_digit()) && !labels[last].is_empty() {
         return Err(format!("{text:?} is not a DNS name: its last part must not be a number"));
     }
-    match labels.iter().enumerate().find(|(at, l)| !is_dns_label(l) && !(*at == last && *at > 0 && l.is_empty())) {
+    match labels.iter().enumerate().find(|(at, l)| !(is_dns_label(l) || *at == last && *at > 0 && l.is_empty())) {
         Some((_, label)) => {
             Err(format!("{text:?} is not a DNS name: {label:?} must be letters, digits and inner hyphens"))
         }

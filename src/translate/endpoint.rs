@@ -127,15 +127,12 @@ fn lb_endpoint(endpoint: &Endpoint, takes_mtls: bool, both_families: bool) -> Lb
     LbEndpoint {
         host_identifier: Some(HostIdentifier::Endpoint(EndpointPb {
             address: Some(address(&endpoint.address, endpoint.port)),
-            additional_addresses: further
-                .map(|ip| AdditionalAddress { address: Some(ip), ..Default::default() })
-                .collect(),
+            additional_addresses: further.map(|ip| AdditionalAddress { address: Some(ip) }).collect(),
             ..Default::default()
         })),
         health_status: health.into(),
         metadata: Some(metadata(endpoint, takes_mtls)),
         load_balancing_weight: pb::uint32(endpoint.weight.max(1)),
-        ..Default::default()
     }
 }
 

@@ -13,7 +13,7 @@ use crate::pb::{
         network::http_connection_manager::v3::{HttpFilter, http_filter::ConfigType},
     },
 };
-use prost::{Message, Name};
+use prost::Name;
 
 /// The filters of a connection manager. Faults and cross-origin policies are configured by routes; the filters
 /// only have to be there.
@@ -35,6 +35,6 @@ pub(super) fn filters(grpc_web: bool) -> Vec<HttpFilter> {
     web.into_iter().chain(rest).collect()
 }
 
-fn filter(name: &str, config: &(impl Message + Name)) -> HttpFilter {
+fn filter(name: &str, config: &impl Name) -> HttpFilter {
     HttpFilter { name: name.into(), config_type: Some(ConfigType::TypedConfig(pb::any(config))), ..Default::default() }
 }

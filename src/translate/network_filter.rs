@@ -21,7 +21,7 @@ use crate::{
     },
     translate::access_log::AccessLog,
 };
-use prost::{Message, Name};
+use prost::Name;
 use std::sync::Arc;
 
 /// The cluster that sends a connection where it was going.
@@ -98,7 +98,7 @@ fn source_ip() -> HashPolicy {
 }
 
 /// A network filter of this name and configuration.
-pub(super) fn filter(name: &str, config: &(impl Message + Name)) -> Filter {
+pub(super) fn filter(name: &str, config: &impl Name) -> Filter {
     Filter { name: name.into(), config_type: Some(ConfigType::TypedConfig(pb::any(config))) }
 }
 

@@ -155,7 +155,7 @@ fn hash_table(found: &mut Findings<'_>, path: &FieldPath, hash: &api::Consistent
 }
 
 fn is_prime(number: u64) -> bool {
-    number > 1 && (2..).take_while(|d| d * d <= number).all(|d| number % d != 0)
+    number > 1 && (2..).take_while(|d| d * d <= number).all(|d| !number.is_multiple_of(d))
 }
 
 fn locality(found: &mut Findings<'_>, path: &FieldPath, setting: &api::LocalityBalancer) -> LocalityBalancing {

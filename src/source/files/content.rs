@@ -84,7 +84,9 @@ impl Content {
                     false => document::yaml(text),
                 };
                 let known: Vec<_> = before.into_iter().flat_map(|b| &b.entries).collect();
-                documents.into_iter().map(|d| content.take(name, d, &known, context)).fold(true, |a, b| a && b)
+                // Each is taken, whatever came of those before.
+                let taken: Vec<bool> = documents.into_iter().map(|d| content.take(name, d, &known, context)).collect();
+                taken.into_iter().all(|whole| whole)
             }
             Err(why) => {
                 content.refuse(name.into(), FieldPath::default(), why);

@@ -119,7 +119,7 @@ pub(super) fn balance(cluster: &mut Cluster, balancer: Option<&LoadBalancer>) {
         ),
         LoadBalancerKind::RoundRobin => (
             LbPolicy::RoundRobin,
-            warms.then(|| LbConfig::RoundRobinLbConfig(RoundRobinLbConfig { slow_start_config })),
+            warms.then_some(LbConfig::RoundRobinLbConfig(RoundRobinLbConfig { slow_start_config })),
         ),
         LoadBalancerKind::Random => (LbPolicy::Random, None),
         LoadBalancerKind::Passthrough => (LbPolicy::ClusterProvided, None),

@@ -3,7 +3,7 @@
 use super::{
     ACCEPT_AT_ONCE, bound, exact_balance,
     inbound_chain::{Common, InboundPort, Mode, black_hole},
-    inbound_cluster::InboundCluster,
+    inbound_cluster::{InboundCluster, Served},
     inspector, reserved, wildcards,
 };
 use crate::{
@@ -80,11 +80,15 @@ fn mode(view: &View<'_>) -> Mode {
 }
 
 fn cluster(view: &View<'_>, target: Option<u16>, all: &[&Target]) -> InboundCluster {
-    let mut services: Vec<(Arc<str>, Arc<str>, Arc<str>, ObjectRef)> = Vec::new();
+    let mut services: Vec<Served> = Vec::new();
     for service in all.iter().map(|t| &t.service) {
-        if services.iter().all(|(host, ..)| **host != *service.host) {
-            let (host, namespace) = (service.host.shared(), service.namespace.shared());
-            services.push((host, service.name.clone(), namespace, service.source.clone()));
+        if services.iter().all(|s| *s.host != *service.host) {
+            services.push(Served {
+                host: service.host.shared(),
+                name: service.name.clone(),
+                namespace: service.namespace.shared(),
+                object: service.source.clone(),
+            });
         }
     }
     let sources = view.key.families.passthrough_sources();
@@ -116,7 +120,7 @@ impl VirtualInbound {
         let mesh = &view.snapshot.mesh;
         let face = view.key.face.as_ref();
         let addresses = wildcards(view);
-        let first = ports.iter().filter_map(|(_, all)| all.first());
+        let first = ports.values().filter_map(|all| all.first());
         let port = |t: &&Target| InboundPort {
             target: Some(t.target),
             port: t.port,

@@ -50,8 +50,17 @@ pub(super) struct InboundCluster {
     pub(super) connect_timeout: u64,
     /// The addresses that connections come from, by which the capture rules leave them alone.
     pub(super) sources: &'static [&'static str],
-    /// The services that lead to the port: host, name, namespace, object.
-    pub(super) services: Vec<(Arc<str>, Arc<str>, Arc<str>, ObjectRef)>,
+    /// The services that lead to the port.
+    pub(super) services: Vec<Served>,
+}
+
+/// A service that leads to a port.
+#[derive(Hash)]
+pub(super) struct Served {
+    pub(super) host: Arc<str>,
+    pub(super) name: Arc<str>,
+    pub(super) namespace: Arc<str>,
+    pub(super) object: ObjectRef,
 }
 
 impl InboundCluster {
@@ -96,8 +105,8 @@ impl InboundCluster {
     }
 
     fn metadata(&self) -> Option<Metadata> {
-        let service = |(host, name, namespace, _): &(Arc<str>, Arc<str>, Arc<str>, ObjectRef)| {
-            let fields = [("host", host), ("name", name), ("namespace", namespace)];
+        let service = |s: &Served| {
+            let fields = [("host", &s.host), ("name", &s.name), ("namespace", &s.namespace)];
             pb::object(fields.map(|(key, value)| (key, pb::string(&**value))))
         };
         let services = pb::list(self.services.iter().map(service));
@@ -136,7 +145,7 @@ impl Input for InboundCluster {
             metadata: self.metadata(),
             ..Default::default()
         };
-        let sources = self.services.iter().map(|(.., object)| object.clone()).collect();
+        let sources = self.services.iter().map(|s| s.object.clone()).collect();
         Resource::new(ResourceType::Cluster, name, message.encode_to_vec(), sources)
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     },
     translate::filter_chain::{Chain, PLAINTEXT_HTTP, Transport},
 };
-use prost::{Message, Name};
+use prost::Name;
 use std::collections::BTreeMap;
 
 /// The mark of packets that the proxy sends itself, by which the capture rules leave them alone.
@@ -93,7 +93,7 @@ fn not(predicate: Predicate) -> Predicate {
     Predicate { rule: Some(Rule::NotMatch(Box::new(predicate))) }
 }
 
-fn filter(name: &str, config: &(impl Message + Name)) -> ListenerFilter {
+fn filter(name: &str, config: &impl Name) -> ListenerFilter {
     ListenerFilter {
         name: name.into(),
         config_type: Some(ConfigType::TypedConfig(pb::any(config))),

@@ -203,7 +203,7 @@ impl Proxy {
         let may_repeat = self.may_repeat.get(&kind).unwrap_or(&none);
         if self.variant == Variant::Sotw && kind.has_wildcard() {
             let now: BTreeMap<_, _> = response.resources.iter().map(|r| (r.name.clone(), r.clone())).collect();
-            let first = self.versions.get(&kind).is_none() || !may_repeat.is_empty();
+            let first = !self.versions.contains_key(&kind) || !may_repeat.is_empty();
             assert!(first || now != *held, "{kind:?} was sent again unchanged");
             return;
         }
@@ -396,8 +396,7 @@ proptest! {
         // One version of each object: the last.
         let last: BTreeMap<_, _> = ops.iter().filter(|o| !o.gone).map(|o| (o.object(), o)).collect();
         let mut shuffled: Vec<_> = last.values().collect();
-        let by = |op: &&&&Op| crate::id::fingerprint(&(seed, op.object()));
-        shuffled.sort_by(|a, b| by(&a).cmp(&by(&b)));
+        shuffled.sort_by_key(|op| crate::id::fingerprint(&(seed, op.object())));
         let at_once = Snapshot::default().apply(last.values().map(|o| o.change()));
         let in_turn = shuffled.chunks(batch).fold(Snapshot::default(), |s, ops| s.apply(ops.iter().map(|o| o.change())));
         for (pod, namespace) in [("p0", "a"), ("p0", "b"), ("p9", "istio-system")] {

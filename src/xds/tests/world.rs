@@ -245,7 +245,7 @@ impl Op {
             merged: Vec::new(),
             subsets: ["v1", "v2"][..usize::from(self.how[5] % 3)].iter().map(|n| subset(n)).collect(),
         };
-        (source, Object::DestinationRule(rule))
+        (source, Object::DestinationRule(Box::new(rule)))
     }
 
     fn node(&self) -> (ObjectRef, Object) {
