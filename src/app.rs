@@ -1,1 +1,295 @@
-//! app
+//! The running control plane: options become sockets, a store, a source and servers, which are ready once the first
+//! snapshot is there, and end when they are told to. No logic of the mesh is here.
+
+mod log;
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    config::{Address, Discovery, Place, Serving},
+    debug::{self, Debug},
+    model::Mesh,
+    parse::Context,
+    snapshot::Snapshot,
+    source::files,
+    store::{self, Reader},
+    xds::{self, DebugHook, Registry, Server},
+};
+use anyhow::{Context as _, Result, anyhow, bail};
+use std::{
+    fs,
+    future::IntoFuture as _,
+    io,
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+    task::{JoinError, JoinSet},
+    time,
+};
+
+/// Runs the control plane until it is asked to end.
+///
+/// # Errors
+///
+/// When it cannot start or cannot go on; the text says why.
+pub fn discovery(options: Discovery) -> Result<()> {
+    log::start(&options.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting threads")?;
+    let result = runtime.block_on(async {
+        let mut signals = Signals::new().context("listening for signals")?;
+        let app = App::bind(options).await?;
+        for (flag, why) in app.options.unused.iter() {
+            tracing::info!("--{flag} has no meaning here: {why}");
+        }
+        app.run(async || signals.next().await).await
+    });
+    // What is still being computed is for nobody.
+    runtime.shutdown_background();
+    result
+}
+
+/// A control plane that has its ports and does not serve yet.
+#[derive(Debug)]
+pub struct App {
+    options: Discovery,
+    started: Instant,
+    grpc: Option<TcpListener>,
+    http: Option<TcpListener>,
+    monitoring: Option<TcpListener>,
+}
+
+impl App {
+    /// Takes the ports, and looks whether there is something to read.
+    ///
+    /// # Errors
+    ///
+    /// When a port cannot be had or a directory cannot be read; the text names the flag.
+    pub async fn bind(options: Discovery) -> Result<Self> {
+        let started = Instant::now();
+        for dir in &options.input.config_dirs {
+            readable(dir).with_context(|| format!("--config-dir {}", dir.display()))?;
+        }
+        let listen = &options.listen;
+        // TLS (15012 and 15017) will be two more here.
+        let grpc = bind("--grpc-addr", &listen.grpc_addr).await?;
+        let http = bind("--http-addr", &listen.http_addr).await?;
+        let monitoring = bind("--monitoring-addr", &listen.monitoring_addr).await?;
+        Ok(Self { options, started, grpc, http, monitoring })
+    }
+
+    /// The addresses of the ports for gRPC, HTTP and monitoring, where they are not turned off.
+    pub fn addresses(&self) -> [Option<SocketAddr>; 3] {
+        [&self.grpc, &self.http, &self.monitoring].map(|l| l.as_ref().and_then(|l| l.local_addr().ok()))
+    }
+
+    /// Serves until `stop` first returns, then ends its streams; until `stop` returns again at most.
+    ///
+    /// # Errors
+    ///
+    /// When a part of it ends before.
+    pub async fn run(self, mut stop: impl AsyncFnMut()) -> Result<()> {
+        let limit = self.options.serving.shutdown_duration;
+        let (down, shutdown) = watch::channel(false);
+        let Running { mut background, mut servers, registry } = self.start(shutdown);
+        tokio::select! {
+            () = stop() => {}
+            Some(ended) = background.join_next() => return Err(early(ended)),
+            Some(ended) = servers.join_next() => return Err(early(ended)),
+        }
+        tracing::info!(streams = registry.len(), "ending");
+        down.send_replace(true);
+        let drained = async { while servers.join_next().await.is_some() {} };
+        tokio::select! {
+            drained = time::timeout(limit, drained) => match drained {
+                Ok(()) => tracing::info!("ended"),
+                Err(_) => tracing::warn!(streams = registry.len(), "ended with work that took longer than {limit:?}"),
+            },
+            () = stop() => bail!("told to end a second time, with {} streams left", registry.len()),
+        }
+        Ok(())
+    }
+
+    fn start(self, shutdown: watch::Receiver<bool>) -> Running {
+        let addresses = self.addresses();
+        let Self { options, started, grpc, http, monitoring } = self;
+        let Discovery { input, serving, .. } = options;
+        let (writer, reader, store) = store::new(Snapshot::new(Mesh::default()), pace(&serving));
+        let (pending, waiting) = watch::channel(vec!["files"]);
+        let (server, debug) = server(&reader, &shutdown, &waiting, &serving);
+        let registry = debug.registry.clone();
+
+        let mut background = Tasks::new();
+        background.spawn(async {
+            store.run().await;
+            ("the store", Ok(()))
+        });
+        let files =
+            files::Options { paths: input.config_dirs, poll: input.poll_interval, context: context(input.place) };
+        let synced = move || {
+            announce(addresses, &reader.snapshots.borrow(), started);
+            pending.send_replace(Vec::new());
+        };
+        background.spawn(async { ("the file source", files::watch(files, writer, synced).await.map_err(Into::into)) });
+
+        let mut servers = Tasks::new();
+        if let Some(listener) = grpc {
+            let serve = serve_grpc(server, listener, shutdown.clone(), waiting);
+            servers.spawn(async { ("gRPC", serve.await) });
+        }
+        let pages = [("HTTP", http, debug::http(debug.clone())), ("monitoring", monitoring, debug::monitoring(debug))];
+        for (name, listener, pages) in pages {
+            let Some(listener) = listener else { continue };
+            let mut shutdown = shutdown.clone();
+            let down = async move { drop(shutdown.wait_for(|down| *down).await) };
+            let serve = axum::serve(listener, pages).with_graceful_shutdown(down).into_future();
+            servers.spawn(async move { (name, serve.await.map_err(Into::into)) });
+        }
+        Running { background, servers, registry }
+    }
+}
+
+/// Tasks with what people call them.
+type Tasks = JoinSet<(&'static str, Result<()>)>;
+
+/// What runs.
+struct Running {
+    background: Tasks,
+    /// What ends by itself when told to, once nobody needs it any more.
+    servers: Tasks,
+    registry: Arc<Registry>,
+}
+
+/// What it means that a task has ended which should not have.
+fn early(ended: Result<(&'static str, Result<()>), JoinError>) -> anyhow::Error {
+    match ended {
+        Ok((name, Ok(()))) => anyhow!("{name} has stopped"),
+        Ok((name, Err(error))) => error.context(name),
+        Err(error) => anyhow!(error).context("a task has failed"),
+    }
+}
+
+/// The xDS server, and what debug pages show of it.
+fn server(
+    reader: &Reader,
+    shutdown: &watch::Receiver<bool>,
+    pending: &watch::Receiver<Vec<&'static str>>,
+    serving: &Serving,
+) -> (Server, Debug) {
+    let options = xds::Options {
+        workers: serving.workers,
+        max_streams: serving.max_streams,
+        max_request: serving.max_request_bytes,
+        keepalive_interval: serving.keepalive_interval,
+        keepalive_timeout: serving.keepalive_timeout,
+    };
+    // The pages show the server, which answers with the pages.
+    let pages = Arc::new(OnceLock::<Debug>::new());
+    let answers = pages.clone();
+    let hook: DebugHook = Arc::new(move |type_url, names| match answers.get() {
+        Some(debug) => debug.answer(type_url, names),
+        None => Err("the server is starting".into()),
+    });
+    let registry = Arc::new(Registry::default());
+    let server = Server::new(reader.snapshots.clone(), shutdown.clone(), Some(hook), registry.clone(), options);
+    let (snapshots, metrics) = (reader.snapshots.clone(), server.metrics().clone());
+    let debug = Debug { snapshots, registry, metrics, pending: pending.clone() };
+    (server, pages.get_or_init(|| debug).clone())
+}
+
+/// Serves xDS once there is a world: a proxy that asks before would be told that everything is gone.
+async fn serve_grpc(
+    server: Server,
+    listener: TcpListener,
+    mut shutdown: watch::Receiver<bool>,
+    mut pending: watch::Receiver<Vec<&'static str>>,
+) -> Result<()> {
+    let ready = tokio::select! {
+        _ = shutdown.wait_for(|down| *down) => false,
+        _ = pending.wait_for(Vec::is_empty) => true,
+    };
+    match ready {
+        true => server.serve(listener).await.map_err(Into::into),
+        false => Ok(()),
+    }
+}
+
+fn pace(serving: &Serving) -> store::Options {
+    store::Options { quiet: serving.debounce_after, at_most: serving.debounce_max }
+}
+
+fn context(place: Place) -> Context {
+    Context {
+        domain: place.domain.into(),
+        cluster: place.cluster_id.into(),
+        system_namespace: place.namespace.into(),
+        revision: place.revision.into(),
+    }
+}
+
+/// The one line of what is served.
+fn announce(addresses: [Option<SocketAddr>; 3], snapshot: &Snapshot, started: Instant) {
+    let [grpc, http, monitoring] = addresses.map(|a| a.map_or_else(|| "off".to_owned(), |a| a.to_string()));
+    tracing::info!(
+        %grpc,
+        %http,
+        %monitoring,
+        services = snapshot.services().count(),
+        pods = snapshot.pods.len(),
+        problems = snapshot.problems.values().map(|p| p.len()).sum::<usize>(),
+        millis = started.elapsed().as_millis(),
+        "serving"
+    );
+}
+
+fn readable(path: &Path) -> io::Result<()> {
+    match fs::metadata(path)?.is_dir() {
+        true => fs::read_dir(path).map(drop),
+        false => fs::File::open(path).map(drop),
+    }
+}
+
+async fn bind(flag: &str, address: &Address) -> Result<Option<TcpListener>> {
+    let mut last = None;
+    for candidate in address.candidates() {
+        match TcpListener::bind(candidate).await {
+            Ok(listener) => return Ok(Some(listener)),
+            Err(error) => {
+                // A machine without IPv6 has the other candidate; a port that is taken is taken in both.
+                let taken = error.kind() == io::ErrorKind::AddrInUse;
+                last = Some(error);
+                if taken {
+                    break;
+                }
+            }
+        }
+    }
+    match last {
+        None => Ok(None),
+        Some(error) => Err(error).with_context(|| format!("{flag} {address}")),
+    }
+}
+
+/// What asks the process to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

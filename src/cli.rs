@@ -2,6 +2,7 @@
 
 mod offline;
 
+use crate::{app, config};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, process::ExitCode};
 
@@ -18,6 +19,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the control plane.
+    Discovery(Box<config::Discovery>),
     /// Print what a proxy would be served, from files.
     Translate(Translate),
     /// Print what is wrong with the objects in files.
@@ -127,6 +130,7 @@ pub fn main() -> ExitCode {
         }
     };
     let result = match cli.command {
+        Command::Discovery(options) => app::discovery(*options).map(|()| ExitCode::SUCCESS),
         Command::Translate(args) => offline::translate(args),
         Command::Validate(args) => offline::validate(args),
         Command::Golden(args) => offline::golden(args),

@@ -7,11 +7,14 @@ mod catalogue;
 mod content;
 mod document;
 mod tree;
+mod watch;
 
 use crate::{model::Change, parse::Context};
 use catalogue::Catalogue;
 use std::{fs, io, path::PathBuf};
 use tree::Tree;
+
+pub use watch::{Options, watch};
 
 /// Reads every object of these directories (with those below them) and single files once, and what stands for pods.
 /// Where two hold the same object, the first in the order of `paths`, and then of names, wins.

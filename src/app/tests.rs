@@ -1,0 +1,1 @@
+//! The control plane as a whole, on sockets of the loopback device.

@@ -1,0 +1,1 @@
+//! Real files that change as editors, installers and Kubernetes change them.
