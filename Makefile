@@ -17,14 +17,16 @@ build: tools ## the release binary: target/release/mainsheet
 	$(CARGO) build --release --locked
 
 test: tools lint ## all tests: formatting, lints, unit tests, goldens, real Envoys
-	$(CARGO) test --locked --lib --bins --examples
+	$(CARGO) build --locked --bins --examples
+	$(CARGO) test --locked --lib --examples
 	$(CARGO) test --locked --test mesh
 
 unit: ## the tests that need no Envoy and no root
 	$(CARGO) test --locked --lib
 
 mesh: tools ## the tests with real Envoys alone
-	$(CARGO) test --locked --examples --test mesh
+	$(CARGO) build --locked --bins --examples
+	$(CARGO) test --locked --test mesh
 
 demo: tools ## a small shop with a real Envoy beside each workload (KEEP=1 leaves it up)
 	$(CARGO) build --locked --bins --example echo --example demo

@@ -187,8 +187,10 @@ enum Connection {
 }
 
 impl Connection {
-    async fn open(http: &Http, authority: &str) -> Result<Self, Failure> {
-        let stream = TcpStream::connect(authority).await?;
+    async fn open(http: &Http, uri: &hyper::Uri) -> Result<Self, Failure> {
+        let host = uri.host().ok_or("a URL without an address")?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(80))).await?;
         stream.set_nodelay(true)?;
         let stream = TokioIo::new(stream);
         Ok(match http.http2 {
@@ -232,13 +234,13 @@ async fn exchange(http: &Http, connection: &mut Option<Connection>) -> Result<Re
     }
     let mut open = match kept {
         Some(open) => open,
-        None => Connection::open(http, &authority).await?,
+        None => Connection::open(http, &uri).await?,
     };
     let response = match open.send(request(http, &uri, &authority)?).await {
         Ok(response) => response,
         // The server had closed the connection before the request was written, so it is sent again.
         Err(error) if error.is_canceled() => {
-            open = Connection::open(http, &authority).await?;
+            open = Connection::open(http, &uri).await?;
             open.send(request(http, &uri, &authority)?).await?
         }
         Err(error) => return Err(error.into()),

@@ -199,6 +199,8 @@ pub(crate) fn echo() -> &'static PathBuf {
             let built = Command::new(cargo)
                 .args(["build", "--example", "echo", "--manifest-path"])
                 .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+                .arg("--target-dir")
+                .args(profile.parent())
                 .status();
             assert!(built.is_ok_and(|s| s.success()), "the workloads' program could not be built");
         }

@@ -29,7 +29,7 @@ pub(crate) struct Pod {
 }
 
 impl Pod {
-    /// A pod with a sidecar that answers HTTP on 8080 and 8081, and lines of text on 9000.
+    /// A pod with a sidecar that answers HTTP on 8080 to 8083, and lines of text on 9000.
     pub(crate) fn new(name: &str, namespace: &str, app: &str, version: &str) -> Self {
         let labels = [("app", app), ("version", version)].map(|(k, v)| (k.to_owned(), v.to_owned()));
         Self {
@@ -40,7 +40,7 @@ impl Pod {
             ip: String::new(),
             sidecar: true,
             delta: true,
-            http: vec![8080, 8081],
+            http: vec![8080, 8081, 8082, 8083],
             tcp: vec![9000],
             calls: Vec::new(),
         }

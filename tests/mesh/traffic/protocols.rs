@@ -31,10 +31,12 @@ fn on_a_port_without_a_protocol_it_is_found_out() {
     assert_eq!(scene.client.tcp(&format!("{}:4001", scene.address), "hello").body, "b v1 heard hello");
 }
 
+// What a port of a pod speaks is said once for all services that lead to it, so these two have ports of their own.
+
 #[test]
 fn a_grpc_port_speaks_http_2_to_the_workload() {
     let mut scene = Scene::new("grpc");
-    scene.apply(&scene.service("b", "- {name: grpc, port: 5000, targetPort: 8080}"));
+    scene.apply(&scene.service("b", "- {name: grpc, port: 5000, targetPort: 8082}"));
     scene.wait("NAME.shop.svc.cluster.local:5000");
     let request = crate::harness::Request::get(&format!("http://{}:5000/x", scene.address)).host("grpc:5000").http2();
     let reply = scene.send(request.method("POST").header("content-type", "application/grpc").body("hello"));
@@ -49,7 +51,7 @@ fn the_protocol_of_the_client_is_kept_where_the_port_allows_both() {
     scene.apply(&scene.service(
         "b",
         "- {name: one, appProtocol: http, port: 80, targetPort: 8080}
-  - {name: two, appProtocol: kubernetes.io/h2c, port: 5001, targetPort: 8080}",
+  - {name: two, appProtocol: kubernetes.io/h2c, port: 5001, targetPort: 8083}",
     ));
     scene.wait("NAME.shop.svc.cluster.local:5001");
     let protocol = |reply: crate::harness::Reply| reply.echo()["protocol"].as_str().map(str::to_owned);
