@@ -68,7 +68,7 @@ impl Stream {
             Some(watch) => {
                 let current = request.nonce.is_empty() || watch.is_newest(&request.nonce);
                 match &request.error {
-                    Some(error) if watch.nack(&request.nonce, error, &self.config) => self.metrics.nack(kind),
+                    Some(error) if watch.nack(&request.nonce, error) => self.metrics.nack(kind),
                     Some(_) => {}
                     None if request.nonce.is_empty() => {}
                     None => watch.ack(&request.nonce),
@@ -208,7 +208,8 @@ impl Stream {
     /// The endpoints of clusters that are sent are sent after them.
     fn repeat_endpoints(&mut self) {
         let [Some(clusters), Some(endpoints), ..] = &mut self.watches else { return };
-        clusters.sending().for_each(|name| endpoints.repeat(name));
+        let with_endpoints = |name: &&str| self.config.get(ResourceType::Endpoints, name).is_some();
+        clusters.sending().filter(with_endpoints).for_each(|name| endpoints.repeat(name));
     }
 
     /// Whether what is gone of a type may be taken from the client: nothing that it has may use it.

@@ -4,10 +4,11 @@ use super::message::Rejection;
 use crate::translate::Resource;
 use std::{collections::BTreeSet, sync::Arc};
 
-/// The resources of a refused response that are at fault: those that the client's words name, or the only one.
-pub(super) fn culprits(sent: &[Arc<Resource>], message: &str) -> Vec<Arc<Resource>> {
+/// The resources of a refused response that are at fault: those that the client's words name, or the only one,
+/// unless the response has others.
+pub(super) fn culprits(sent: &[Arc<Resource>], has_others: bool, message: &str) -> Vec<Arc<Resource>> {
     match sent {
-        [only] => vec![only.clone()],
+        [only] if !has_others => vec![only.clone()],
         many => many.iter().filter(|r| mentions(message, &r.name)).cloned().collect(),
     }
 }

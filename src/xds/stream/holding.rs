@@ -15,7 +15,9 @@ use std::{
 pub(super) enum Has {
     /// Nothing.
     Nothing,
-    /// Something that is not of this process: it named a version that is not the current one.
+    /// Something that it named a version of when it came, and the digest of that.
+    Named(u64, u128),
+    /// Something that it named in a way that is not ours.
     Stale,
     /// This.
     This(Arc<Resource>),
@@ -23,12 +25,33 @@ pub(super) enum Has {
 
 impl Has {
     pub(super) fn is(&self, resource: &Resource) -> bool {
-        matches!(self, Self::This(this) if this.version == resource.version)
+        match self {
+            Self::This(this) => this.version == resource.version,
+            Self::Named(version, _) => *version == resource.version,
+            Self::Nothing | Self::Stale => false,
+        }
+    }
+
+    /// Whether two are the same, as far as is known.
+    pub(super) fn equals(&self, other: &Has) -> bool {
+        match (self, other) {
+            (Self::This(this), Self::This(that)) => this.version == that.version,
+            (Self::Nothing, Self::Nothing) => true,
+            _ => false,
+        }
+    }
+
+    fn named(name: &Arc<str>, version: &str) -> Self {
+        match u64::from_str_radix(version, 16) {
+            Ok(version) => Self::Named(version, digest(name, version)),
+            Err(_) => Self::Stale,
+        }
     }
 
     fn digest(&self) -> u128 {
         match self {
-            Self::This(resource) => digest(resource),
+            Self::This(resource) => digest(&resource.name, resource.version),
+            Self::Named(_, digest) => *digest,
             Self::Nothing | Self::Stale => 0,
         }
     }
@@ -82,14 +105,15 @@ impl Holding {
 
     /// Notes that one resource took the place of what the client had.
     pub(super) fn replace(&mut self, old: &Has, new: Option<&Resource>) {
-        self.digest = self.digest.wrapping_sub(old.digest()).wrapping_add(new.map_or(0, digest));
+        self.digest =
+            self.digest.wrapping_sub(old.digest()).wrapping_add(new.map_or(0, |r| digest(&r.name, r.version)));
     }
 
-    /// Notes that the client may have anything under the names that it has something under.
-    pub(super) fn doubt(&mut self, kind: ResourceType, wants: impl Fn(&str) -> bool) {
-        let served = self.served.all(kind).map(|r| &r.name);
-        let names: BTreeSet<_> = served.chain(self.except.keys()).filter(|n| wants(n)).cloned().collect();
-        *self = Self { except: names.into_iter().map(|n| (n, Has::Stale)).collect(), ..Self::default() };
+    /// Notes what the client has under a name.
+    pub(super) fn set(&mut self, kind: ResourceType, name: &Arc<str>, has: Has) {
+        self.replace(&self.of(kind, name), None);
+        self.digest = self.digest.wrapping_add(has.digest());
+        self.except.insert(name.clone(), has);
     }
 
     /// What of it is under these names, and nothing else.
@@ -112,11 +136,11 @@ impl Holding {
             let has = match (versions.get(&**name), config.get(kind, name)) {
                 (None, _) => Has::Nothing,
                 (Some(version), Some(now)) if *version == now.version_text() => Has::This(now.clone()),
-                (Some(_), _) => Has::Stale,
+                (Some(version), _) => Has::named(name, version),
             };
-            match has {
-                Has::This(now) => holding.digest = holding.digest.wrapping_add(digest(&now)),
-                other => drop(holding.except.insert(name.clone(), other)),
+            holding.digest = holding.digest.wrapping_add(has.digest());
+            if !matches!(has, Has::This(_)) {
+                holding.except.insert(name.clone(), has);
             }
         };
         match names {
@@ -136,12 +160,12 @@ impl Holding {
         version: &str,
         wanted: impl Iterator<Item = &'a Arc<Resource>>,
     ) -> Option<Self> {
-        let digest = wanted.fold(0u128, |sum, r| sum.wrapping_add(digest(r)));
+        let digest = wanted.fold(0u128, |sum, r| sum.wrapping_add(digest(&r.name, r.version)));
         let holding = Self { served: config.clone(), except: BTreeMap::new(), digest };
         (holding.version() == version).then_some(holding)
     }
 }
 
-fn digest(resource: &Resource) -> u128 {
-    fingerprint(&(&resource.name, resource.version))
+fn digest(name: &str, version: u64) -> u128 {
+    fingerprint(&(name, version))
 }

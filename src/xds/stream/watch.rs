@@ -12,7 +12,7 @@ use crate::{
 };
 use prost::Message;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -23,11 +23,23 @@ const MAX_LATE: usize = 8;
 #[derive(Debug)]
 struct Flight {
     nonce: String,
+    sent: Vec<Arc<Resource>>,
+    /// The names that were said to be gone.
+    gone: Vec<Arc<str>>,
     /// What the client had before.
     before: Holding,
     /// What had to be sent whatever the client had.
     again: BTreeSet<Arc<str>>,
-    sent: Vec<Arc<Resource>>,
+    /// It has more than `sent` that the client may refuse.
+    mixed: bool,
+}
+
+impl Flight {
+    /// What the client has once it takes this, by name.
+    fn says(&self) -> BTreeMap<Arc<str>, Has> {
+        let sent = self.sent.iter().map(|r| (r.name.clone(), Has::This(r.clone())));
+        sent.chain(self.gone.iter().map(|name| (name.clone(), Has::Nothing))).collect()
+    }
 }
 
 /// What to send next.
@@ -56,8 +68,8 @@ pub(super) struct Watch {
     /// A response is owed even if there is nothing in it.
     owed: bool,
     flight: Option<Flight>,
-    /// Responses that were sent and no longer waited for.
-    late: Vec<String>,
+    /// Responses that were sent and no longer waited for, the oldest first.
+    late: VecDeque<Flight>,
     /// How many resources to send at once, while it is searched which of many the client refuses.
     limit: Option<usize>,
     /// The versions that the client refused: they are not sent again.
@@ -79,7 +91,7 @@ impl Watch {
             again: BTreeSet::new(),
             owed: false,
             flight: None,
-            late: Vec::new(),
+            late: VecDeque::new(),
             limit: None,
             refused: BTreeMap::new(),
             error: None,
@@ -162,7 +174,7 @@ impl Watch {
         self.wildcard = wildcard;
         self.owed = wildcard;
         let (kind, names) = (self.kind, self.names.clone());
-        self.each_holding(|h| *h = h.restricted(kind, &names));
+        self.holding = self.holding.restricted(kind, &names);
         self.again.retain(|n| names.contains(n));
     }
 
@@ -172,7 +184,7 @@ impl Watch {
         self.refused.remove(&name);
         self.again.insert(name.clone());
         if self.names.insert(name.clone()) && !self.wildcard {
-            self.each_holding(|h| h.start(&name));
+            self.holding.start(&name);
         }
     }
 
@@ -188,14 +200,7 @@ impl Watch {
         let kind = self.kind;
         self.again.remove(name);
         self.refused.remove(name);
-        self.each_holding(|h| h.forget(kind, name));
-    }
-
-    fn each_holding(&mut self, mut change: impl FnMut(&mut Holding)) {
-        change(&mut self.holding);
-        if let Some(flight) = &mut self.flight {
-            change(&mut flight.before);
-        }
+        self.holding.forget(kind, name);
     }
 
     /// Whether a name is subscribed.
@@ -248,14 +253,9 @@ impl Watch {
         self.nonce_sent == nonce
     }
 
-    /// Whether a response is one that was no longer waited for.
-    pub(super) fn is_late(&self, nonce: &str) -> bool {
-        self.late.iter().any(|n| n == nonce)
-    }
-
     /// The client took a response.
     pub(super) fn ack(&mut self, nonce: &str) {
-        self.late.retain(|n| n != nonce);
+        self.late.retain(|flight| flight.nonce != nonce);
         if !self.is_newest(nonce) {
             return;
         }
@@ -268,38 +268,52 @@ impl Watch {
     }
 
     /// The client refused a response: none of it counts as taken. Returns whether the response was known.
-    pub(super) fn nack(&mut self, nonce: &str, message: &str, config: &Config) -> bool {
-        if self.is_late(nonce) {
-            self.nack_late(nonce, message, config);
-            return true;
-        }
-        let Some(flight) = self.flight.take_if(|f| f.nonce == nonce) else { return false };
-        let culprits = blame::culprits(&flight.sent, message);
+    pub(super) fn nack(&mut self, nonce: &str, message: &str) -> bool {
+        let late = self.late.iter().position(|f| f.nonce == nonce);
+        let (flight, later) = match late.and_then(|at| Some((self.late.remove(at)?, at))) {
+            Some(known) => known,
+            None => match self.flight.take_if(|f| f.nonce == nonce) {
+                Some(flight) => (flight, self.late.len()),
+                None => return false,
+            },
+        };
+        let culprits = blame::culprits(&flight.sent, flight.mixed, message);
         self.error = Some(blame::rejection(nonce, message, &culprits));
         if flight.sent.is_empty() {
             // Nothing could be left out of it, so there is no better one to send.
             return true;
         }
-        self.holding = flight.before;
-        self.again.extend(flight.again);
         if culprits.is_empty() {
             self.limit = Some(flight.sent.len().div_ceil(2));
         }
+        self.undo(flight, later);
         self.refuse(&culprits);
         true
     }
 
-    /// What was assumed to be taken was not. Where it cannot be told what was at fault, that is all that is known.
-    fn nack_late(&mut self, nonce: &str, message: &str, config: &Config) {
-        self.late.retain(|n| n != nonce);
-        let wanted: Vec<_> = config.all(self.kind).filter(|r| self.wants(&r.name)).cloned().collect();
-        let culprits = blame::culprits(&wanted, message);
-        self.error = Some(blame::rejection(nonce, message, &culprits));
-        if !culprits.is_empty() {
-            let (kind, wildcard, names) = (self.kind, self.wildcard, self.names.clone());
-            self.each_holding(|h| h.doubt(kind, |name| wildcard || names.contains(name)));
-            self.refuse(&culprits);
+    /// Notes that the client has what it had before a response. The responses after it, from the late one at `later`
+    /// on, were made in the belief that it would be taken.
+    fn undo(&mut self, flight: Flight, later: usize) {
+        let (whole, told) = (self.speaks_whole(), self.tells_absence());
+        let mut later: Vec<_> =
+            self.late.iter_mut().skip(later).chain(&mut self.flight).map(|f| (f.says(), f)).collect();
+        // Whole lists have what was refused in them too.
+        later.iter_mut().for_each(|(_, f)| f.mixed |= whole);
+        for (name, said) in flight.says() {
+            let had = flight.before.of(self.kind, &name);
+            match later.iter_mut().find(|(says, _)| says.contains_key(&name)) {
+                Some((_, next)) => next.before.set(self.kind, &name, had),
+                // There is no other way to say it than the one that was refused.
+                None if told && matches!(said, Has::Nothing) => {}
+                None if (self.wildcard || self.names.contains(&name))
+                    && self.holding.of(self.kind, &name).equals(&said) =>
+                {
+                    self.holding.set(self.kind, &name, had);
+                }
+                None => {}
+            }
         }
+        self.again.extend(flight.again.into_iter().filter(|name| !told || !flight.gone.contains(name)));
     }
 
     fn refuse(&mut self, culprits: &[Arc<Resource>]) {
@@ -313,7 +327,7 @@ impl Watch {
 
     /// Waits no longer for an answer: what was sent counts as taken.
     pub(super) fn let_go(&mut self) {
-        self.late.extend(self.flight.take().map(|f| f.nonce));
+        self.late.extend(self.flight.take());
         let forgotten = self.late.len().saturating_sub(MAX_LATE);
         self.late.drain(..forgotten);
     }
@@ -341,7 +355,7 @@ impl Watch {
         }
         let owed = std::mem::take(&mut self.owed);
         let changed = !sent.is_empty() || !gone.is_empty();
-        let (resources, removed) = self.content(config, &sent, gone);
+        let (resources, removed) = self.content(config, &sent, &gone);
         let says = match self.variant == Variant::Delta || self.speaks_whole() {
             true => changed,
             false => !resources.is_empty(),
@@ -354,7 +368,8 @@ impl Watch {
         }
         let nonce = nonce();
         nonce.clone_into(&mut self.nonce_sent);
-        self.flight = Some(Flight { nonce: nonce.clone(), before, again, sent });
+        let mixed = self.tells_absence() && !gone.is_empty();
+        self.flight = Some(Flight { nonce: nonce.clone(), sent, gone, before, again, mixed });
         let version = self.holding.version();
         Some(Response { type_url: self.kind.type_url().into(), nonce, version, resources, removed })
     }
@@ -364,19 +379,24 @@ impl Watch {
         self.variant == Variant::Sotw && self.kind.has_wildcard()
     }
 
+    /// State-of-the-world responses of endpoints have empty ones where there are none.
+    fn tells_absence(&self) -> bool {
+        self.variant == Variant::Sotw && self.kind == ResourceType::Endpoints
+    }
+
     /// What a response consists of: the resources, and the names to say that they are gone.
     fn content(
         &self,
         config: &Config,
         sent: &[Arc<Resource>],
-        gone: Vec<Arc<str>>,
+        gone: &[Arc<str>],
     ) -> (Vec<Arc<Resource>>, Vec<Arc<str>>) {
         match self.variant {
-            Variant::Delta => (sent.to_vec(), gone),
+            Variant::Delta => (sent.to_vec(), gone.to_vec()),
             Variant::Sotw if self.speaks_whole() => (self.whole(config), Vec::new()),
             // A cluster that waits for its endpoints holds up everything behind it, and this variant has no
             // other way to say that there are none.
-            Variant::Sotw if self.kind == ResourceType::Endpoints => {
+            Variant::Sotw if self.tells_absence() => {
                 (sent.iter().cloned().chain(gone.iter().map(no_endpoints)).collect(), Vec::new())
             }
             Variant::Sotw => (sent.to_vec(), Vec::new()),
