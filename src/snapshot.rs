@@ -6,7 +6,6 @@
 mod delta;
 mod derive;
 mod destination;
-mod peer_authentication;
 mod routing;
 mod view;
 
@@ -17,8 +16,8 @@ pub use view::{Face, Families, Place, Target, View, ViewKey};
 use crate::{
     id::{Host, Kind, Namespace, ObjectRef, ServiceKey, Shared},
     model::{
-        Change, ClusterNode, DestinationRule, EndpointSet, Mesh, NamespaceInfo, Object, ObjectKey, PeerAuthentication,
-        Pod, Service, Slice, State, VirtualService,
+        Change, ClusterNode, DestinationRule, EndpointSet, Mesh, NamespaceInfo, Object, ObjectKey, Pod, Service, Slice,
+        State, VirtualService,
     },
     problem::Problem,
 };
@@ -44,8 +43,6 @@ pub struct Snapshot {
     pub virtual_services: OrdMap<ObjectKey, Shared<VirtualService>>,
     /// DestinationRules by namespace and name.
     pub destination_rules: OrdMap<ObjectKey, Shared<DestinationRule>>,
-    /// PeerAuthentications by namespace and name.
-    pub peer_authentications: OrdMap<ObjectKey, Shared<PeerAuthentication>>,
     nodes: OrdMap<Arc<str>, Arc<ClusterNode>>,
     slices: OrdMap<ObjectRef, Arc<Slice>>,
     index: Index,
@@ -102,7 +99,6 @@ impl Snapshot {
             pods: OrdMap::new(),
             virtual_services: OrdMap::new(),
             destination_rules: OrdMap::new(),
-            peer_authentications: OrdMap::new(),
             nodes: OrdMap::new(),
             slices: OrdMap::new(),
             index: Index::default(),
@@ -156,7 +152,6 @@ impl Snapshot {
             Object::Service(service) => self.define(id, Some(service), dirty),
             Object::VirtualService(rule) => self.set_virtual_service(key, Some(rule)),
             Object::DestinationRule(rule) => self.set_destination_rule(key, Some(*rule)),
-            Object::PeerAuthentication(policy) => self.set_peer_authentication(key, Some(policy), dirty),
         }
     }
 
@@ -173,14 +168,12 @@ impl Snapshot {
             k if *k == Kind::SERVICE => self.define(id, None, dirty),
             k if *k == Kind::VIRTUAL_SERVICE => self.set_virtual_service(key, None),
             k if *k == Kind::DESTINATION_RULE => self.set_destination_rule(key, None),
-            k if *k == Kind::PEER_AUTHENTICATION => self.set_peer_authentication(key, None, dirty),
             _ => {}
         }
     }
 
     fn set_mesh(&mut self, mesh: Mesh, dirty: &mut BTreeSet<ServiceKey>) {
-        let shown = |m: &Mesh| (m.trust_domain.clone(), m.cluster.clone(), m.root_namespace.clone());
-        if shown(&self.mesh) != shown(&mesh) {
+        if (&self.mesh.trust_domain, &self.mesh.cluster) != (&mesh.trust_domain, &mesh.cluster) {
             dirty.extend(self.index.endpoints.keys().cloned());
         }
         self.mesh = Shared::new(mesh);
@@ -188,7 +181,7 @@ impl Snapshot {
 
     fn set_virtual_service(&mut self, key: ObjectKey, rule: Option<VirtualService>) {
         if let Some(old) = self.virtual_services.remove(&key) {
-            self.count_labels(old.http.iter().flat_map(|r| &r.matches).flat_map(|m| m.source_labels.keys()), false);
+            self.count_labels(old.client_labels(), false);
             for host in &old.hosts {
                 unlist(&mut self.index.virtual_services, host, |r| r.source == old.source);
             }
@@ -196,7 +189,7 @@ impl Snapshot {
             old.delegates().for_each(|to| drop_from(&mut self.index.delegating, to, &key));
         }
         let Some(rule) = rule.map(Shared::new) else { return };
-        self.count_labels(rule.http.iter().flat_map(|r| &r.matches).flat_map(|m| m.source_labels.keys()), true);
+        self.count_labels(rule.client_labels(), true);
         for host in &rule.hosts {
             enlist(&mut self.index.virtual_services, host, &rule, |a, b| a.rank().cmp(&b.rank()));
         }

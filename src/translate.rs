@@ -14,6 +14,7 @@ mod http_filter;
 mod listener;
 mod network_filter;
 mod part;
+mod provenance;
 mod route;
 mod tls;
 mod trace;

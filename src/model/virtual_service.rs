@@ -2,6 +2,7 @@
 
 use super::{Created, ExportTo, Labels, ObjectKey};
 use crate::id::{Host, Namespace, ObjectRef};
+use ipnet::IpNet;
 use std::sync::Arc;
 
 /// A VirtualService with its names resolved.
@@ -19,6 +20,10 @@ pub struct VirtualService {
     pub export_to: ExportTo,
     /// The rules for HTTP, in the order written.
     pub http: Vec<HttpRule>,
+    /// The rules for TLS that is passed through, in the order written.
+    pub tls: Vec<ConnectionRule>,
+    /// The rules for other connections, in the order written.
+    pub tcp: Vec<ConnectionRule>,
 }
 
 impl VirtualService {
@@ -29,13 +34,26 @@ impl VirtualService {
 
     /// The hosts that it sends to, or a copy; a host may come more than once.
     pub fn destinations(&self) -> impl Iterator<Item = &Host> {
-        self.http.iter().flat_map(|rule| {
+        let http = self.http.iter().flat_map(|rule| {
             let routed = match &rule.action {
                 HttpAction::Route(destinations) => destinations.as_slice(),
                 _ => &[],
             };
             routed.iter().chain(rule.mirrors.iter().map(|m| &m.destination)).map(|d| &d.host)
-        })
+        });
+        http.chain(self.connections().flat_map(|rule| &rule.destinations).map(|d| &d.host))
+    }
+
+    /// The rules for connections, those for TLS first.
+    pub fn connections(&self) -> impl Iterator<Item = &ConnectionRule> {
+        self.tls.iter().chain(&self.tcp)
+    }
+
+    /// The keys of labels by which it tells its clients apart; a key may come more than once.
+    pub fn client_labels(&self) -> impl Iterator<Item = &Arc<str>> {
+        let http = self.http.iter().flat_map(|r| &r.matches).map(|m| &m.source_labels);
+        let connections = self.connections().flat_map(|r| &r.matches).map(|m| &m.source_labels);
+        http.chain(connections).flat_map(Labels::keys)
     }
 
     /// The VirtualServices that it delegates to.
@@ -75,6 +93,32 @@ pub struct HttpRule {
     pub cors: Option<Cors>,
     /// Changes of headers.
     pub headers: HeaderChanges,
+}
+
+/// One entry of `tls` or `tcp`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct ConnectionRule {
+    /// It applies where one of these matches; always where there is none.
+    pub matches: Vec<ConnectionMatch>,
+    /// Where connections go, by weight.
+    pub destinations: Vec<Destination>,
+}
+
+/// Conditions on a connection that must all hold.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct ConnectionMatch {
+    /// The names that TLS clients ask for, in lower case; any of them. Empty in rules for TCP.
+    pub names: Vec<Arc<str>>,
+    /// Where the connection was going; anywhere where there is none.
+    pub subnets: Vec<IpNet>,
+    /// The port that was dialled.
+    pub port: Option<u16>,
+    /// Labels of the client's workload.
+    pub source_labels: Labels,
+    /// The client's namespace; empty for any.
+    pub source_namespace: Arc<str>,
+    /// The gateways it applies at; empty for all of the VirtualService's.
+    pub gateways: Vec<Arc<str>>,
 }
 
 /// What happens to a matching request.

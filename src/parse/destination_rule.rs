@@ -76,7 +76,7 @@ fn subsets(found: &mut Findings<'_>, path: &FieldPath, subsets: &[api::Subset]) 
         }
         out.push(Subset {
             name: subset.name.as_str().into(),
-            labels: found.labels(&path.field("labels"), &subset.labels),
+            labels: found.endpoint_labels(&path.field("labels"), &subset.labels),
             policy: traffic_policy(found, &path.field("trafficPolicy"), subset.traffic_policy.as_ref()),
         });
     }

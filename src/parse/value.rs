@@ -1,6 +1,6 @@
 //! Values that many kinds have: durations, hosts, export lists, numbers with a range.
 
-use super::Context;
+use super::{Context, text};
 use crate::{
     id::{Host, Namespace, ObjectRef},
     model::{ExportTo, Labels},
@@ -115,6 +115,16 @@ impl<'a> Findings<'a> {
         labels.iter().map(|(k, v)| (k.as_str().into(), v.as_str().into())).collect()
     }
 
+    /// Labels that endpoints have: as `labels`, and such as Kubernetes lets a pod have.
+    pub(super) fn endpoint_labels(&mut self, path: &FieldPath, labels: &BTreeMap<String, String>) -> Labels {
+        for (key, value) in labels.iter().filter(|(k, v)| !k.is_empty() && !k.contains('*') && !v.contains('*')) {
+            if let Err(why) = check_label(key, value) {
+                self.error(&path.key(key), format!("{why}, so no endpoint has it"));
+            }
+        }
+        self.labels(path, labels)
+    }
+
     /// Who sees the object. `nobody` says whether `~` is allowed.
     pub(super) fn export_to(&mut self, path: &FieldPath, list: &[String], nobody: bool) -> ExportTo {
         if list.is_empty() {
@@ -152,6 +162,19 @@ impl<'a> Findings<'a> {
         }
         full_host(text, &self.object.namespace, context)
     }
+}
+
+/// Whether a key and a value are such as Kubernetes lets a label have.
+pub(super) fn check_label(key: &str, value: &str) -> Result<(), String> {
+    let (prefix, name) = key.rsplit_once('/').unwrap_or(("a", key));
+    let good = |t: &str| {
+        let inner = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        t.len() <= 63 && t.chars().all(inner) && t.trim_matches(['-', '_', '.']).len() == t.len()
+    };
+    if name.is_empty() || !good(name) || text::dns_name(prefix).is_err() {
+        return Err(format!("{key:?} is not the key of a label"));
+    }
+    if good(value) { Ok(()) } else { Err(format!("{value:?} is not the value of a label")) }
 }
 
 /// The full name of a host: a name without a dot is a service of the namespace.

@@ -11,7 +11,7 @@ use super::{
     Context, Parsed,
     raw::{Meta, meta, typed},
     text,
-    value::{Findings, full_host, is_dns_label},
+    value::{Findings, check_label, full_host, is_dns_label},
 };
 use crate::{
     api::virtual_service as api,
@@ -92,8 +92,13 @@ impl Parser<'_> {
         }
         let at = path.field("http");
         let http = spec.http.iter().enumerate().map(|(i, rule)| self.http(&at.index(i), rule)).collect();
-        self.connections(path, spec);
-        for (path, message) in reach::unreachable(&at, &spec.http) {
+        let at_tls = path.field("tls");
+        let tls: Vec<_> = spec.tls.iter().enumerate().map(|(i, rule)| self.tls(&at_tls.index(i), rule)).collect();
+        let at_tcp = path.field("tcp");
+        let tcp: Vec<_> = spec.tcp.iter().enumerate().map(|(i, rule)| self.tcp(&at_tcp.index(i), rule)).collect();
+        let connections = reach::unreachable_connections(&at_tls, &tls).into_iter();
+        let connections = connections.chain(reach::unreachable_connections(&at_tcp, &tcp));
+        for (path, message) in reach::unreachable(&at, &spec.http).into_iter().chain(connections) {
             self.found.warn(&path, message);
         }
         model::VirtualService {
@@ -103,6 +108,8 @@ impl Parser<'_> {
             gateways: if gateways.is_empty() { vec![MESH.into()] } else { gateways },
             export_to: self.found.export_to(&path.field("exportTo"), &spec.export_to, true),
             http,
+            tls,
+            tcp,
         }
     }
 
@@ -184,15 +191,8 @@ impl Parser<'_> {
     /// The labels that a client must have.
     fn labels(&mut self, path: &FieldPath, labels: &BTreeMap<String, String>) -> model::Labels {
         for (key, value) in labels {
-            let (prefix, name) = key.rsplit_once('/').unwrap_or(("a", key));
-            let good = |t: &str| {
-                let inner = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-                t.len() <= 63 && t.chars().all(inner) && t.trim_matches(['-', '_', '.']).len() == t.len()
-            };
-            if name.is_empty() || !good(name) || text::dns_name(prefix).is_err() {
-                self.found.error(&path.key(key), format!("{key:?} is not the key of a label, so no client has it"));
-            } else if !good(value) {
-                self.found.error(&path.key(key), format!("{value:?} is not the value of a label, so no client has it"));
+            if let Err(why) = check_label(key, value) {
+                self.found.error(&path.key(key), format!("{why}, so no client has it"));
             }
         }
         labels.iter().map(|(k, v)| (k.as_str().into(), v.as_str().into())).collect()

@@ -27,6 +27,22 @@ impl<'a> View<'a> {
         Vec::new()
     }
 
+    /// The VirtualServices that may say where connections to a host go: all that have a host in common with it, in
+    /// order of precedence.
+    pub fn virtual_services_over(&self, host: &Host) -> Vec<&'a Shared<VirtualService>> {
+        let index = &self.snapshot.index.virtual_services;
+        let above = host.candidates().filter_map(|candidate| index.get(&*candidate));
+        let below = index.iter().filter(|(other, _)| host.is_wildcard() && *other != host && host.covers(other));
+        let mut found: Vec<_> = above
+            .chain(below.map(|(_, rules)| rules))
+            .flat_map(|rules| rules.iter())
+            .filter(|rule| rule.connections().next().is_some() && self.sees_virtual_service(rule))
+            .collect();
+        found.sort_by_key(|rule| self.precedence(rule));
+        found.dedup_by_key(|rule| &rule.source);
+        found
+    }
+
     /// Every VirtualService for sidecars that the view's nodes see, in order of precedence.
     pub fn all_virtual_services(&self) -> Vec<&'a Shared<VirtualService>> {
         let all = self.snapshot.virtual_services.values();

@@ -1,11 +1,14 @@
 //! Filter chains: which connections a listener treats alike, and how.
 
-use super::{connection_manager::Manager, network_filter::Tcp, tls::MutualTls};
-use crate::pb::{
-    self,
-    envoy::config::{
-        core::v3::CidrRange,
-        listener::v3::{FilterChain, FilterChainMatch},
+use super::{connection_manager::Manager, network_filter::Tcp, provenance, tls::MutualTls};
+use crate::{
+    id::ObjectRef,
+    pb::{
+        self,
+        envoy::config::{
+            core::v3::CidrRange,
+            listener::v3::{FilterChain, FilterChainMatch},
+        },
     },
 };
 use ipnet::IpNet;
@@ -29,6 +32,8 @@ pub(super) struct Chain {
     pub(super) tls: Option<MutualTls>,
     /// Whether clients are given little time for a TLS handshake.
     pub(super) short_handshake: bool,
+    /// The VirtualService that says what is done with its connections.
+    pub(super) rule: Option<ObjectRef>,
 }
 
 /// What is done with a connection.
@@ -71,6 +76,32 @@ impl Match {
         Self { transport: Some(Transport::Plaintext), protocols: PLAINTEXT_HTTP, ..Self::default() }
     }
 
+    /// What of this match no earlier one takes: a proxy refuses two chains that take the same connections. The parts
+    /// are told apart by their ranges.
+    pub(super) fn beyond<'a>(&self, earlier: impl Iterator<Item = &'a Match> + Clone) -> Vec<Match> {
+        let rest = |m: &Match| (m.port, m.transport, m.protocols);
+        let rivals = earlier.filter(|m| rest(m) == rest(self));
+        let names = some(self.server_names.iter().cloned());
+        let mut parts: Vec<Part> = Vec::new();
+        for name in names {
+            let named = |m: &&Match| some(m.server_names.iter().cloned()).contains(&name);
+            let taken: Vec<_> = rivals.clone().filter(named).flat_map(|m| some(m.prefixes.iter().copied())).collect();
+            let mut free = some(self.prefixes.iter().copied());
+            free.retain(|prefix| !taken.contains(prefix));
+            match parts.iter_mut().find(|(prefixes, _)| *prefixes == free) {
+                _ if free.is_empty() => {}
+                Some((_, names)) => names.push(name),
+                None => parts.push((free, vec![name])),
+            }
+        }
+        let part = |(prefixes, names): Part| Match {
+            prefixes: prefixes.into_iter().flatten().collect(),
+            server_names: names.into_iter().flatten().collect(),
+            ..self.clone()
+        };
+        parts.into_iter().map(part).collect()
+    }
+
     /// Whether all connections match.
     pub(super) fn is_all(&self) -> bool {
         *self == Self::default()
@@ -96,15 +127,27 @@ impl Match {
     }
 }
 
+/// Ranges of addresses, and the names that are taken at them; `None` for any.
+type Part = (Vec<Option<IpNet>>, Vec<Option<Arc<str>>>);
+
+/// The values, or what stands for any where there is none.
+fn some<T>(values: impl Iterator<Item = T>) -> Vec<Option<T>> {
+    let mut all: Vec<_> = values.map(Some).collect();
+    if all.is_empty() {
+        all.push(None);
+    }
+    all
+}
+
 impl Chain {
     /// A chain without a name that passes connections on.
     pub(super) fn tcp(takes: Match, tcp: Tcp) -> Self {
-        Self { name: "".into(), takes, filters: Filters::Tcp(tcp), tls: None, short_handshake: true }
+        Self { name: "".into(), takes, filters: Filters::Tcp(tcp), tls: None, short_handshake: true, rule: None }
     }
 
     /// A chain without a name whose connections hold requests.
     pub(super) fn http(takes: Match, manager: Manager) -> Self {
-        Self { name: "".into(), takes, filters: Filters::Http(manager), tls: None, short_handshake: true }
+        Self { name: "".into(), takes, filters: Filters::Http(manager), tls: None, short_handshake: true, rule: None }
     }
 
     /// The chain as Envoy takes it.
@@ -118,7 +161,33 @@ impl Chain {
             },
             transport_socket: self.tls.as_ref().map(MutualTls::render),
             transport_socket_connect_timeout: self.short_handshake.then(|| pb::millis(HANDSHAKE)),
+            metadata: self.rule.as_ref().map(provenance::of_virtual_service),
             ..Default::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn takes(names: &[&str], prefixes: &[&str]) -> Match {
+        Match {
+            server_names: names.iter().map(|n| Arc::from(*n)).collect(),
+            prefixes: prefixes.iter().map(|p| p.parse().expect("a range")).collect(),
+            ..Match::default()
+        }
+    }
+
+    #[test]
+    fn a_match_gives_way_in_what_an_earlier_one_takes_and_keeps_the_rest() {
+        let earlier = [takes(&["a", "b"], &["10.0.0.0/8"]), takes(&["c"], &[])];
+        let beyond = |m: Match| m.beyond(earlier.iter());
+        assert_eq!(beyond(takes(&["a"], &["10.0.0.0/8"])), []);
+        assert_eq!(beyond(takes(&["a"], &[])), [takes(&["a"], &[])]);
+        assert_eq!(beyond(takes(&["c", "d"], &[])), [takes(&["d"], &[])]);
+        let wide = takes(&["a", "c"], &["10.0.0.0/8", "192.0.2.0/24"]);
+        assert_eq!(beyond(wide), [takes(&["a"], &["192.0.2.0/24"]), takes(&["c"], &["10.0.0.0/8", "192.0.2.0/24"])]);
+        assert_eq!(beyond(Match::default()), [Match::default()]);
     }
 }

@@ -1,6 +1,7 @@
 //! Listeners: outbound, inbound, and what their chains are made of.
 
 mod collision;
+mod connection;
 pub(super) mod inbound;
 mod inbound_chain;
 mod inbound_cluster;

@@ -1,7 +1,7 @@
 //! Network filters: what passes bytes on.
 
 use crate::{
-    id::Host,
+    model::Tunnel,
     pb::{
         self,
         envoy::{
@@ -10,7 +10,7 @@ use crate::{
                 mongo_proxy::v3::MongoProxy,
                 tcp_proxy::v3::{
                     TcpProxy,
-                    tcp_proxy::{ClusterSpecifier, WeightedCluster, weighted_cluster::ClusterWeight},
+                    tcp_proxy::{ClusterSpecifier, TunnelingConfig, WeightedCluster, weighted_cluster::ClusterWeight},
                 },
             },
             r#type::v3::{
@@ -34,6 +34,8 @@ pub(super) const BLACK_HOLE: &str = "BlackHoleCluster";
 pub(super) struct Tcp {
     /// Where to: clusters and their shares; one cluster takes all.
     pub(super) clusters: Vec<(Arc<str>, u32)>,
+    /// The share is written also where one cluster has all.
+    pub(super) weighted: bool,
     /// The prefix of statistics.
     pub(super) stat_prefix: Arc<str>,
     /// Idle time after which a connection closes, in milliseconds; `None` for Envoy's default.
@@ -42,6 +44,8 @@ pub(super) struct Tcp {
     pub(super) max_duration: Option<u64>,
     /// Connections of one client go to one endpoint.
     pub(super) hash_source_ip: bool,
+    /// The connections are put into requests to a forward proxy.
+    pub(super) tunnel: Option<Tunnel>,
     /// What is said of MongoDB's operations is counted.
     pub(super) mongo: bool,
     /// Where connections are logged.
@@ -55,9 +59,11 @@ impl Tcp {
         Self {
             stat_prefix: cluster.clone(),
             clusters: vec![(cluster, 1)],
+            weighted: false,
             idle_timeout: None,
             max_duration: None,
             hash_source_ip: false,
+            tunnel: None,
             mongo: false,
             log: None,
         }
@@ -66,7 +72,7 @@ impl Tcp {
     /// The filters, in order.
     pub(super) fn filters(&self) -> Vec<Filter> {
         let specifier = match &self.clusters[..] {
-            [(only, _)] => ClusterSpecifier::Cluster(only.to_string()),
+            [(only, _)] if !self.weighted => ClusterSpecifier::Cluster(only.to_string()),
             many => ClusterSpecifier::WeightedClusters(WeightedCluster {
                 clusters: many
                     .iter()
@@ -85,12 +91,22 @@ impl Tcp {
             max_downstream_connection_duration: self.max_duration.map(pb::millis),
             hash_policy: self.hash_source_ip.then(source_ip).into_iter().collect(),
             access_log: self.log.iter().map(AccessLog::render).collect(),
+            tunneling_config: self.tunnel.as_ref().map(tunneling),
             ..Default::default()
         };
         let mongo = MongoProxy { stat_prefix: self.stat_prefix.to_string(), ..Default::default() };
         let mongo = self.mongo.then(|| filter("envoy.filters.network.mongo_proxy", &mongo));
         mongo.into_iter().chain([filter("envoy.filters.network.tcp_proxy", &proxy)]).collect()
     }
+}
+
+/// Where a forward proxy is asked to connect to, and how.
+fn tunneling(tunnel: &Tunnel) -> TunnelingConfig {
+    let hostname = match tunnel.host.contains(':') {
+        true => format!("[{}]:{}", tunnel.host, tunnel.port),
+        false => format!("{}:{}", tunnel.host, tunnel.port),
+    };
+    TunnelingConfig { hostname, use_post: tunnel.post, ..Default::default() }
 }
 
 fn source_ip() -> HashPolicy {
@@ -100,9 +116,4 @@ fn source_ip() -> HashPolicy {
 /// A network filter of this name and configuration.
 pub(super) fn filter(name: &str, config: &impl Name) -> Filter {
     Filter { name: name.into(), config_type: Some(ConfigType::TypedConfig(pb::any(config))) }
-}
-
-/// The cluster of one port of a service, with the name that the clusters go by.
-pub(super) fn outbound_cluster(port: u16, host: &Host) -> String {
-    super::cluster::outbound_name(port, "", host)
 }

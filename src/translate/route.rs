@@ -9,7 +9,7 @@ mod fault;
 mod hash;
 mod header;
 mod matcher;
-mod place;
+pub(super) mod place;
 mod retry;
 mod rule;
 mod select;

@@ -1,7 +1,12 @@
-//! Rules for connections (`tls`, `tcp`): they are checked, and said to have no effect yet.
+//! Rules for connections (`tls`, `tcp`).
 
 use super::Parser;
-use crate::{api::virtual_service as api, parse::text, problem::FieldPath};
+use crate::{
+    api::virtual_service as api,
+    model::{ConnectionMatch, ConnectionRule, Destination},
+    parse::text,
+    problem::FieldPath,
+};
 use ipnet::IpNet;
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -10,30 +15,16 @@ struct Shared<'a> {
     subnets: &'a [String],
     port: i64,
     labels: &'a BTreeMap<String, String>,
+    namespace: &'a str,
     gateways: &'a [String],
 }
 
 impl Parser<'_> {
-    pub(super) fn connections(&mut self, path: &FieldPath, spec: &api::VirtualService) {
-        for (i, rule) in spec.tls.iter().enumerate() {
-            self.tls(&path.field("tls").index(i), rule);
-        }
-        for (i, rule) in spec.tcp.iter().enumerate() {
-            self.tcp(&path.field("tcp").index(i), rule);
-        }
-        for (field, there) in [("tls", !spec.tls.is_empty()), ("tcp", !spec.tcp.is_empty())] {
-            if there {
-                let message = "has no effect yet: connections go to the service that they were made to";
-                self.found.warn(&path.field(field), message);
-            }
-        }
-    }
-
-    fn tls(&mut self, path: &FieldPath, rule: &api::TlsRoute) {
+    pub(super) fn tls(&mut self, path: &FieldPath, rule: &api::TlsRoute) -> ConnectionRule {
         if rule.r#match.is_empty() {
             self.found.error(&path.field("match"), "is missing; write at least one match with sniHosts");
         }
-        for (i, condition) in rule.r#match.iter().enumerate() {
+        let matches = rule.r#match.iter().enumerate().map(|(i, condition)| {
             let at = path.field("match").index(i);
             if condition.sni_hosts.is_empty() {
                 self.found.error(&at.field("sniHosts"), "is missing; write the names that clients ask for");
@@ -41,17 +32,18 @@ impl Parser<'_> {
             for (n, name) in condition.sni_hosts.iter().enumerate() {
                 self.sni(&at.field("sniHosts").index(n), name);
             }
-            self.shared(
-                &at,
-                &Shared {
-                    subnets: &condition.destination_subnets,
-                    port: condition.port,
-                    labels: &condition.source_labels,
-                    gateways: &condition.gateways,
-                },
-            );
-        }
-        self.l4_destinations(&path.field("route"), &rule.route);
+            let shared = Shared {
+                subnets: &condition.destination_subnets,
+                port: condition.port,
+                labels: &condition.source_labels,
+                namespace: &condition.source_namespace,
+                gateways: &condition.gateways,
+            };
+            let names = condition.sni_hosts.iter().map(|name| name.to_ascii_lowercase().into()).collect();
+            ConnectionMatch { names, ..self.shared(&at, &shared) }
+        });
+        let matches = matches.collect();
+        ConnectionRule { matches, destinations: self.l4_destinations(&path.field("route"), &rule.route) }
     }
 
     fn sni(&mut self, path: &FieldPath, name: &str) {
@@ -73,43 +65,61 @@ impl Parser<'_> {
         }
     }
 
-    fn tcp(&mut self, path: &FieldPath, rule: &api::TcpRoute) {
-        for (i, condition) in rule.r#match.iter().enumerate() {
-            self.shared(
-                &path.field("match").index(i),
-                &Shared {
-                    subnets: &condition.destination_subnets,
-                    port: condition.port,
-                    labels: &condition.source_labels,
-                    gateways: &condition.gateways,
-                },
-            );
-        }
-        self.l4_destinations(&path.field("route"), &rule.route);
+    pub(super) fn tcp(&mut self, path: &FieldPath, rule: &api::TcpRoute) -> ConnectionRule {
+        let matches = rule.r#match.iter().enumerate().map(|(i, condition)| {
+            let at = path.field("match").index(i);
+            if !condition.source_subnet.is_empty() {
+                let message = "has no effect, in Istio either; write sourceLabels or sourceNamespace";
+                self.found.warn(&at.field("sourceSubnet"), message);
+            }
+            let shared = Shared {
+                subnets: &condition.destination_subnets,
+                port: condition.port,
+                labels: &condition.source_labels,
+                namespace: &condition.source_namespace,
+                gateways: &condition.gateways,
+            };
+            self.shared(&at, &shared)
+        });
+        let matches = matches.collect();
+        ConnectionRule { matches, destinations: self.l4_destinations(&path.field("route"), &rule.route) }
     }
 
-    fn shared(&mut self, path: &FieldPath, condition: &Shared<'_>) {
+    fn shared(&mut self, path: &FieldPath, condition: &Shared<'_>) -> ConnectionMatch {
+        let mut subnets = Vec::new();
         for (i, subnet) in condition.subnets.iter().enumerate() {
-            if subnet.parse::<IpNet>().is_err() && subnet.parse::<IpAddr>().is_err() {
-                let message = format!("{subnet:?} is not a subnet; write an address or a block as 10.0.0.0/8");
-                self.found.error(&path.field("destinationSubnets").index(i), message);
+            match subnet.parse::<IpNet>().or_else(|_| subnet.parse::<IpAddr>().map(IpNet::from)) {
+                Ok(net) => subnets.push(net.trunc()),
+                Err(_) => {
+                    let message = format!("{subnet:?} is not a subnet; write an address or a block as 10.0.0.0/8");
+                    self.found.error(&path.field("destinationSubnets").index(i), message);
+                }
             }
         }
-        if condition.port != 0 {
-            self.found.port(&path.field("port"), condition.port);
+        ConnectionMatch {
+            names: Vec::new(),
+            subnets,
+            port: match condition.port {
+                0 => None,
+                port => self.found.port(&path.field("port"), port),
+            },
+            source_labels: self.labels(&path.field("sourceLabels"), condition.labels),
+            source_namespace: condition.namespace.into(),
+            gateways: self.gateways(&path.field("gateways"), condition.gateways),
         }
-        self.labels(&path.field("sourceLabels"), condition.labels);
-        self.gateways(&path.field("gateways"), condition.gateways);
     }
 
-    fn l4_destinations(&mut self, path: &FieldPath, raw: &[api::L4Destination]) {
+    fn l4_destinations(&mut self, path: &FieldPath, raw: &[api::L4Destination]) -> Vec<Destination> {
         if raw.is_empty() {
             self.found.error(path, "is missing; write where connections go");
         }
+        let mut all = Vec::new();
         for (i, entry) in raw.iter().enumerate() {
-            self.destination(&path.index(i).field("destination"), entry.destination.as_ref());
-            self.weight(&path.index(i).field("weight"), entry.weight);
+            let destination = self.destination(&path.index(i).field("destination"), entry.destination.as_ref());
+            let weight = self.weight(&path.index(i).field("weight"), entry.weight);
+            all.extend(destination.map(|d| Destination { weight, ..d }));
         }
         self.check_weights(path, raw.iter().map(|d| d.weight));
+        all
     }
 }

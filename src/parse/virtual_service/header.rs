@@ -62,7 +62,7 @@ impl Parser<'_> {
         } else if name.is_empty() {
             self.found.error(path, "is the name of no header; write one");
         } else {
-            self.take(path, text::line(name));
+            self.take(path, text::header_name(name));
         }
     }
 

@@ -1,6 +1,6 @@
-//! Which rules for HTTP no request can reach, because an earlier one takes all of theirs.
+//! Which rules no request or connection can reach, because an earlier one takes all of theirs.
 
-use crate::{api::virtual_service as api, problem::FieldPath};
+use crate::{api::virtual_service as api, model::ConnectionRule, problem::FieldPath};
 
 /// The rules and conditions that no request reaches, and what to do about each.
 pub(super) fn unreachable(path: &FieldPath, rules: &[api::HttpRoute]) -> Vec<(FieldPath, String)> {
@@ -49,4 +49,26 @@ fn title(rules: &[api::HttpRoute], at: usize) -> String {
         "" => format!("http[{at}]"),
         name => format!("http[{at}] ({name})"),
     }
+}
+
+/// The rules for connections, and conditions of them, that no connection reaches, and what to do about each.
+pub(super) fn unreachable_connections(path: &FieldPath, rules: &[ConnectionRule]) -> Vec<(FieldPath, String)> {
+    let mut out = Vec::new();
+    let catch_all = rules.iter().position(|rule| rule.matches.is_empty());
+    for (i, rule) in rules.iter().enumerate() {
+        if let Some(earlier) = catch_all.filter(|earlier| *earlier < i) {
+            let message = format!("is never reached: entry {earlier} before it takes every connection");
+            out.push((path.index(i), format!("{message}; move it up, or leave it out")));
+            continue;
+        }
+        for (n, condition) in rule.matches.iter().enumerate() {
+            let same_rule = rule.matches[..n].contains(condition).then_some(i);
+            let earlier = rules[..i].iter().position(|r| r.matches.contains(condition)).or(same_rule);
+            if let Some(earlier) = earlier {
+                let message = format!("is never reached: entry {earlier} has the same match");
+                out.push((path.index(i).field("match").index(n), format!("{message}; leave it out")));
+            }
+        }
+    }
+    out
 }

@@ -273,7 +273,16 @@ fn what_has_no_effect_is_a_warning_and_the_rest_is_served() {
             "spec.http[0].corsPolicy.allowOrigin",
             "older name",
         ),
-        ("{hosts: [a], tcp: [{route: [{destination: {host: b}}]}]}", "spec.tcp", "no effect yet"),
+        (
+            "{hosts: [a], tcp: [{route: [{destination: {host: b}}]}, {match: [{port: 1}], route: [{destination: {host: c}}]}]}",
+            "spec.tcp[1]",
+            "never reached",
+        ),
+        (
+            "{hosts: [a.b], tls: [{match: [{sniHosts: [a.b]}], route: [{destination: {host: b}}]}, {match: [{sniHosts: [A.b]}], route: [{destination: {host: c}}]}]}",
+            "spec.tls[1].match[0]",
+            "never reached",
+        ),
     ] {
         check(parse(spec), Severity::Warning, path, says, spec);
     }

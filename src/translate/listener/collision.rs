@@ -1,7 +1,8 @@
 //! What happens where several services want the same address and port (Istio: `listener.go`,
 //! buildSidecarOutboundListener). Services come from the oldest, so that a new one never takes what works.
 
-use crate::{id::ObjectRef, model::Protocol, translate::filter_chain::Chain};
+use super::connection;
+use crate::{id::ObjectRef, model::Protocol, problem::Problem, translate::filter_chain::Chain};
 use std::sync::Arc;
 
 /// What one port of a service wants of an address.
@@ -15,6 +16,8 @@ pub(super) struct Wanted {
     pub(super) speaks: Protocol,
     /// Chains for bytes.
     pub(super) tcp: Vec<Chain>,
+    /// What is wrong with the rules that say where connections go.
+    pub(super) problems: Vec<Problem>,
     /// The chain for requests.
     pub(super) http: Option<Chain>,
     /// The service's object.
@@ -30,7 +33,7 @@ pub(super) struct Entry {
     speaks: Protocol,
     /// Its chains.
     pub(super) chains: Vec<Chain>,
-    /// The objects of the services that have a part in it, from the oldest.
+    /// The objects of the services that have a part in it, from the oldest, and of the rules for them.
     pub(super) services: Vec<ObjectRef>,
 }
 
@@ -63,12 +66,11 @@ fn class(protocol: Protocol) -> Class {
 impl Entry {
     /// A listener for one service alone.
     pub(super) fn new(wanted: Wanted) -> Self {
-        Self {
-            addresses: wanted.addresses,
-            speaks: wanted.speaks,
-            chains: wanted.tcp.into_iter().chain(wanted.http).collect(),
-            services: vec![wanted.service],
-        }
+        let mut entry =
+            Self { addresses: wanted.addresses, speaks: wanted.speaks, chains: Vec::new(), services: Vec::new() };
+        entry.note(wanted.service, &wanted.tcp);
+        entry.chains.extend(wanted.tcp.into_iter().chain(wanted.http));
+        entry
     }
 
     /// Adds what a younger service wants.
@@ -92,14 +94,28 @@ impl Entry {
         self.merge(wanted.tcp.into_iter().chain(wanted.http).collect(), wanted.service)
     }
 
+    /// Adds chains in what is left to them of the connections that they take.
     fn merge(&mut self, chains: Vec<Chain>, service: ObjectRef) -> Outcome {
-        let (taken, free): (Vec<_>, Vec<_>) =
-            chains.into_iter().partition(|new| self.chains.iter().any(|old| old.takes == new.takes));
-        if !free.is_empty() && !self.services.contains(&service) {
-            self.services.push(service);
+        let (mut free, mut whole) = (Vec::new(), true);
+        for chain in chains {
+            let left = chain.takes.beyond(self.chains.iter().map(|c| &c.takes));
+            whole &= left == [chain.takes.clone()];
+            free.extend(left.into_iter().map(|takes| Chain { takes, ..chain.clone() }));
+        }
+        if !free.is_empty() {
+            self.note(service, &free);
         }
         self.chains.extend(free);
-        if taken.is_empty() { Outcome::Served } else { Outcome::Refused }
+        if whole { Outcome::Served } else { Outcome::Refused }
+    }
+
+    /// Notes the objects that chains come from.
+    fn note(&mut self, service: ObjectRef, chains: &[Chain]) {
+        for object in std::iter::once(&service).chain(connection::rules(chains)) {
+            if !self.services.contains(object) {
+                self.services.push(object.clone());
+            }
+        }
     }
 }
 
@@ -134,6 +150,7 @@ mod tests {
             protocol,
             speaks: if is_http && detects { Protocol::Auto } else { protocol },
             tcp: (!is_http).then(|| tcp(Match::default(), name)).into_iter().collect(),
+            problems: Vec::new(),
             http: (!is_tcp).then(|| tcp(http, &format!("{name} requests"))),
             service: ObjectRef::new(Kind::SERVICE, "shop", name),
         }

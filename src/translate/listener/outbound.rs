@@ -38,9 +38,11 @@ pub(in crate::translate) fn units(view: &View<'_>) -> BTreeSet<Unit> {
     view.ports().map(Unit::Port).chain([Unit::Fixed]).collect()
 }
 
-/// The ports of the services that differ, or whose endpoints or DestinationRules do where a listener shows them.
+/// The ports of the services that differ, or whose endpoints or DestinationRules do where a listener shows them; and
+/// of those to which connections go where a VirtualService says that differs, or that sends to such a service.
 pub(in crate::translate) fn affected(old: &View<'_>, new: &View<'_>, delta: &Delta) -> Affected {
     let mut ports = BTreeSet::new();
+    let mut destinations: BTreeSet<Host> = delta.services.clone();
     let both = |host: &Host| -> Vec<&Service> {
         [old, new].into_iter().flat_map(|v| v.snapshot.services_of(host)).map(|s| &**s).collect()
     };
@@ -57,6 +59,18 @@ pub(in crate::translate) fn affected(old: &View<'_>, new: &View<'_>, delta: &Del
             true => [old, new].into_iter().flat_map(all).filter(|host| rule.host.covers(host)).collect(),
         };
         ports.extend(hosts.iter().flat_map(both).flat_map(byte_ports));
+        destinations.extend(hosts);
+    }
+    for view in [old, new] {
+        let sending = destinations.iter().flat_map(|host| {
+            let aliases = view.aliases(host);
+            let hosts = std::iter::once(host).chain(aliases.iter().map(|a| &a.host));
+            hosts.flat_map(|host| view.routing_to(host)).collect::<Vec<_>>()
+        });
+        for rule in delta.virtual_services.iter().chain(sending).filter(|r| r.connections().next().is_some()) {
+            let over = view.services().filter(|s| rule.hosts.iter().any(|h| h.overlaps(&s.host)));
+            ports.extend(over.flat_map(|s| byte_ports(s).collect::<Vec<_>>()));
+        }
     }
     Affected::Units(ports.into_iter().map(Unit::Port).collect())
 }
@@ -119,7 +133,8 @@ fn on_port(view: &View<'_>, port: u16, renderer: &dyn Renderer) -> Built {
             problems.push(note(why));
             continue;
         }
-        for wanted in wanted {
+        for mut wanted in wanted {
+            problems.append(&mut wanted.problems);
             if let Err((loser, text)) = place(&mut entries, wanted, port)
                 && !one_by_one(service)
             {
@@ -128,6 +143,8 @@ fn on_port(view: &View<'_>, port: u16, renderer: &dyn Renderer) -> Built {
         }
     }
     let inputs = entries.into_values().map(|e| Outbound::new(view, port, (e.addresses, e.chains), real, e.services));
+    problems.sort();
+    problems.dedup();
     Built { resources: inputs.map(|input| renderer.get(&input)).collect(), problems }
 }
 

@@ -1,18 +1,13 @@
 //! Where one port of a service is listened for, and the chains that it wants there.
 
-use super::{collision::Wanted, loopbacks, outbound::listener_name, wildcards};
+use super::{collision::Wanted, connection, loopbacks, outbound::listener_name, wildcards};
 use crate::{
     id::Shared,
-    model::{
-        EndpointAddress, HashKey, Health, Interception, LoadBalancerKind, Protocol, Registry, Resolution, Service,
-        ServicePort, TrafficPolicy, Vip,
-    },
+    model::{EndpointAddress, Health, Interception, Protocol, Registry, Resolution, Service, ServicePort, Vip},
     snapshot::View,
     translate::{
-        access_log::AccessLog,
         connection_manager::{Manager, Routes, Settings},
         filter_chain::{Chain, Match},
-        network_filter::{Tcp, outbound_cluster},
     },
 };
 use ipnet::IpNet;
@@ -74,6 +69,7 @@ impl<'a> Site<'a> {
             protocol,
             speaks: if detects { Protocol::Auto } else { protocol },
             tcp: Vec::new(),
+            problems: Vec::new(),
             service: service.source.clone(),
         }
     }
@@ -92,10 +88,12 @@ impl<'a> Site<'a> {
             false => format!("{}:{}", service.host, self.port),
         };
         let http = || self.http_chain(Match::detected_http(), &place.addresses, routes);
+        let (tcp, problems) = connection::chains(self, service, port, takes);
         Wanted {
             protocol: port.protocol,
             speaks: port.protocol,
-            tcp: vec![Chain::tcp(takes, self.tcp(service, port.protocol))],
+            tcp,
+            problems,
             http: (port.protocol == Protocol::Auto).then(http),
             service: service.source.clone(),
             addresses: place.addresses,
@@ -111,28 +109,6 @@ impl<'a> Site<'a> {
             absolute_urls: false,
         };
         Chain::http(takes, manager)
-    }
-
-    fn tcp(&self, service: &Service, protocol: Protocol) -> Tcp {
-        let policy = self.policy(service);
-        let pool = policy.and_then(|p| p.connection_pool.as_ref());
-        let own = self.view.key.face.as_ref().and_then(|f| f.settings.idle_timeout);
-        let balancer = policy.and_then(|p| p.load_balancer.as_ref()).map(|l| &l.kind);
-        Tcp {
-            idle_timeout: pool.and_then(|p| p.tcp_idle_timeout).or(own),
-            max_duration: pool.and_then(|p| p.max_connection_duration),
-            hash_source_ip: matches!(balancer, Some(LoadBalancerKind::Hash { key: HashKey::SourceIp, .. })),
-            mongo: protocol == Protocol::Mongo,
-            log: AccessLog::to(&self.view.snapshot.mesh.access_log_file),
-            ..Tcp::to(outbound_cluster(self.port, &service.host))
-        }
-    }
-
-    /// The policy in force for a service as a whole.
-    fn policy(&self, service: &Service) -> Option<&'a TrafficPolicy> {
-        let rules = self.view.destination_rules(&service.host, &service.namespace);
-        let own = rules.iter().find(|r| r.selector.is_some());
-        own.or_else(|| rules.iter().find(|r| r.policy != TrafficPolicy::default())).map(|r| &r.policy)
     }
 
     fn is_wildcard(&self, addresses: &[Arc<str>]) -> bool {

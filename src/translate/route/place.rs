@@ -3,7 +3,7 @@
 use super::{hash, rule::Place};
 use crate::{
     id::Host,
-    model::{Destination, Protocol, Service},
+    model::{Destination, Protocol},
     snapshot::View,
 };
 
@@ -20,12 +20,13 @@ pub(super) fn find(view: &View<'_>, port: u16, destination: &Destination) -> (Pl
         subset: destination.subset.clone(),
         port: number,
     };
-    let wrong = wrong(view, &place, destination);
+    let wanted = Wanted { port: place.port, fate: "requests get 503", ..Wanted::of(&place.host, destination) };
+    let wrong = wrong(view, &wanted);
     (place, wrong)
 }
 
 /// The host that a name finally stands for (ExternalName).
-fn resolved(view: &View<'_>, host: &Host) -> Host {
+pub(in crate::translate) fn resolved(view: &View<'_>, host: &Host) -> Host {
     let mut at = host.clone();
     for _ in 0..MAX_ALIASES {
         match view.service(&at).and_then(|s| s.alias_of.as_ref()) {
@@ -36,38 +37,60 @@ fn resolved(view: &View<'_>, host: &Host) -> Host {
     at
 }
 
-fn wrong(view: &View<'_>, place: &Place, destination: &Destination) -> Option<(&'static str, String)> {
-    let Some(service) = view.service(&place.host) else {
+/// A place that is asked for.
+pub(in crate::translate) struct Wanted<'a> {
+    /// The host, resolved.
+    pub(in crate::translate) host: &'a Host,
+    /// The subset; empty for the whole service.
+    pub(in crate::translate) subset: &'a str,
+    /// The port.
+    pub(in crate::translate) port: u16,
+    /// Whether the user wrote the port.
+    pub(in crate::translate) named: bool,
+    /// What happens to what is sent there if it does not exist.
+    pub(in crate::translate) fate: &'static str,
+}
+
+impl<'a> Wanted<'a> {
+    /// What a destination asks for, whose host stands for `host`.
+    pub(in crate::translate) fn of(host: &'a Host, destination: &'a Destination) -> Self {
+        Self {
+            host,
+            subset: &destination.subset,
+            port: destination.port.unwrap_or_default(),
+            named: destination.port.is_some(),
+            fate: "connections are closed",
+        }
+    }
+}
+
+/// What is wrong with a place: a field of the destination, and what to write.
+pub(in crate::translate) fn wrong(view: &View<'_>, wanted: &Wanted<'_>) -> Option<(&'static str, String)> {
+    let Wanted { host, subset, port, named, fate } = *wanted;
+    let Some(service) = view.service(host) else {
         let message = format!(
-            "no service {} is known to clients in namespace {}, so their requests get 503; write the host of a \
-             Service or ServiceEntry",
-            place.host, view.key.namespace
+            "no service {host} is known to clients in namespace {}, so {fate}; write the host of a Service or \
+             ServiceEntry",
+            view.key.namespace
         );
         return Some(("host", message));
     };
-    if service.port(place.port).is_none_or(|p| p.protocol == Protocol::Udp) {
-        return Some(("port", no_port(service, place.port, destination.port.is_some())));
+    if service.port(port).is_none_or(|p| p.protocol == Protocol::Udp) {
+        let ports: Vec<String> = service.ports.iter().map(|p| p.number.to_string()).collect();
+        let ports = ports.join(", ");
+        let message = match named {
+            true => format!("{host} has no port {port}, so {fate}; it has {ports}"),
+            false => format!(
+                "{host} has no port {port}, which counts where no port is written, so {fate}; write port.number: it \
+                 has {ports}"
+            ),
+        };
+        return Some(("port", message));
     }
-    let rules = view.destination_rules(&place.host, &service.namespace);
-    let known = place.subset.is_empty() || rules.iter().any(|r| r.subset(&place.subset).is_some());
+    let rules = view.destination_rules(host, &service.namespace);
+    let known = subset.is_empty() || rules.iter().any(|r| r.subset(subset).is_some());
     (!known).then(|| {
-        let message = format!(
-            "no DestinationRule for {} has the subset {}, so requests get 503; add it there",
-            place.host, place.subset
-        );
+        let message = format!("no DestinationRule for {host} has the subset {subset}, so {fate}; add it there");
         ("subset", message)
     })
-}
-
-fn no_port(service: &Service, port: u16, named: bool) -> String {
-    let ports: Vec<String> = service.ports.iter().map(|p| p.number.to_string()).collect();
-    let ports = ports.join(", ");
-    match named {
-        true => format!("{} has no port {port}, so requests get 503; it has {ports}", service.host),
-        false => format!(
-            "{} has no port {port}, to which requests that were sent to port {port} go where no port is written, so \
-             they get 503; write port.number: it has {ports}",
-            service.host
-        ),
-    }
 }

@@ -2,17 +2,14 @@
 
 use super::{action, cors, fault, header, matcher};
 use crate::{
-    id::{Host, ObjectRef, Shared},
+    id::{Host, Shared},
     model::{HashKey, HttpAction, HttpMatch, HttpRule, Retry, VirtualService},
     pb::{
         self,
-        envoy::config::{
-            core::v3::Metadata,
-            route::v3::{Decorator, Route, route::Action},
-        },
+        envoy::config::route::v3::{Decorator, Route, route::Action},
         google::protobuf::Any,
     },
-    translate::cluster::outbound_name,
+    translate::{cluster::outbound_name, provenance},
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -95,7 +92,7 @@ fn route(making: &Making<'_>) -> Route {
             Some(condition) => format!("{}.{condition}", rule.name),
         },
         r#match: Some(condition.map_or_else(matcher::any, matcher::of)),
-        metadata: Some(config_metadata(&input.rule.source)),
+        metadata: Some(provenance::of_virtual_service(&input.rule.source)),
         stat_prefix: condition.map(|c| c.stat_prefix.to_string()).unwrap_or_default(),
         request_headers_to_add: header::added(&changes.request).collect(),
         request_headers_to_remove: header::removed(&changes.request).collect(),
@@ -136,14 +133,5 @@ fn operation(making: &Making<'_>) -> String {
     match (&making.rule.action, &making.chosen.places[..]) {
         (HttpAction::Route(_), [only]) => format!("{}:{}{path}", only.host, only.port),
         _ => format!("{}:{}{path}", making.input.rule.source.name, making.input.port),
-    }
-}
-
-/// The object that a route comes from, where telemetry looks for it.
-fn config_metadata(object: &ObjectRef) -> Metadata {
-    let path = format!("/apis/networking.istio.io/v1/namespaces/{}/virtual-service/{}", object.namespace, object.name);
-    Metadata {
-        filter_metadata: BTreeMap::from([("istio".to_owned(), pb::fields([("config", pb::string(path))]))]),
-        ..Default::default()
     }
 }

@@ -3,9 +3,9 @@
 use crate::{
     id::{Host, Kind, Namespace, ObjectRef},
     model::{
-        Change, ClusterNode, Destination, DestinationRule, Distribution, ExportTo, Fault, HttpAction, HttpMatch,
-        HttpRule, Labels, LoadBalancer, LoadBalancerKind, Locality, Mesh, MtlsMode, NamespaceInfo, Node, Object,
-        OutboundPolicy, PeerAuthentication, Pod, Protocol, Registry, Resolution, Service, ServicePort, Share, Slice,
+        Change, ClusterNode, ConnectionMatch, ConnectionRule, Destination, DestinationRule, Distribution, ExportTo,
+        Fault, HttpAction, HttpMatch, HttpRule, Labels, LoadBalancer, LoadBalancerKind, Locality, Mesh, NamespaceInfo,
+        Node, Object, OutboundPolicy, Pod, Protocol, Registry, Resolution, Service, ServicePort, Share, Slice,
         SliceEndpoint, SliceGroup, State, StringMatch, Subset, TargetPort, TrafficPolicy, Vip, VirtualService,
     },
     parse,
@@ -39,8 +39,7 @@ pub(super) struct Op {
 pub(super) fn op() -> impl Strategy<Value = Op> {
     // Pods, services and rules change most; the mesh as a whole seldom, so that it does not hide the rest.
     let kind = prop_oneof![
-        5 => Just(0u8), 5 => Just(1u8), 3 => Just(2u8), 4 => Just(3u8), 4 => Just(4u8), 1 => Just(5u8), 1 => Just(6u8), 1 => Just(7u8),
-        3 => Just(8u8)
+        5 => Just(0u8), 5 => Just(1u8), 3 => Just(2u8), 4 => Just(3u8), 4 => Just(4u8), 1 => Just(5u8), 1 => Just(6u8), 1 => Just(7u8)
     ];
     (kind, 0u8..12, any::<[u8; 6]>(), prop::bool::weighted(0.25)).prop_map(|(kind, which, how, gone)| Op {
         kind,
@@ -61,7 +60,6 @@ impl Op {
             4 => self.destination_rule(),
             5 => self.node(),
             6 => self.namespace_info(),
-            8 => self.peer_authentication(),
             _ => self.mesh(),
         };
         // The mesh's settings are never gone: they fall back to their defaults.
@@ -216,6 +214,13 @@ impl Op {
                 .then_some(Fault { delay: Some((10, Share::Millionths(1000))), abort: None }),
             ..HttpRule::default()
         };
+        let connections = |source_labels: Labels, how: u8| {
+            let subnets =
+                if how.is_multiple_of(3) { vec!["10.96.0.0/30".parse().expect("a subnet")] } else { Vec::new() };
+            let names = vec![Arc::from(&*self.some_host(0))];
+            let condition = ConnectionMatch { names, subnets, source_labels, ..ConnectionMatch::default() };
+            ConnectionRule { matches: vec![condition], destinations: vec![destination(4, 1), destination(5, 2)] }
+        };
         let rest = HttpRule { action: HttpAction::Route(vec![destination(5, 1)]), ..HttpRule::default() };
         let rule = VirtualService {
             source: source.clone(),
@@ -224,6 +229,11 @@ impl Op {
             gateways: vec![self.pick(1, &["mesh", "mesh", "mesh", "a/gateway"]).into()],
             export_to: self.export_to(2),
             http: vec![split, rest],
+            tls: vec![connections(labels(&[("version", "v1")]), self.how[1])],
+            tcp: match self.how[2].is_multiple_of(2) {
+                true => vec![connections(Labels::new(), self.how[4])],
+                false => Vec::new(),
+            },
         };
         (source, Object::VirtualService(rule))
     }
@@ -262,22 +272,6 @@ impl Op {
         let source = ObjectRef::new(Kind::NAMESPACE, "", &*name);
         let labels = labels(&[("level", self.pick(0, &["low", "high"]))]);
         (source, Object::Namespace(NamespaceInfo { name, labels, annotations: Labels::new() }))
-    }
-
-    fn peer_authentication(&self) -> (ObjectRef, Object) {
-        let (namespace, name) = (self.namespace(), self.name("a"));
-        let source = ObjectRef::new(Kind::PEER_AUTHENTICATION, namespace, name.as_str());
-        let mode =
-            |at| self.pick(at, &[None, Some(MtlsMode::Disable), Some(MtlsMode::Permissive), Some(MtlsMode::Strict)]);
-        let chooses = self.how[0].is_multiple_of(3);
-        let policy = PeerAuthentication {
-            source: source.clone(),
-            created: i64::from(self.how[1] % 3),
-            selector: if chooses { labels(&[("app", self.pick(2, &["s0", "s1"]))]) } else { Labels::new() },
-            mode: mode(3),
-            ports: if chooses { [(8080, mode(4)), (8081, mode(5))].into() } else { Default::default() },
-        };
-        (source, Object::PeerAuthentication(policy))
     }
 
     fn mesh(&self) -> (ObjectRef, Object) {
