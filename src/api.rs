@@ -1,4 +1,5 @@
 //! The shapes of Istio's objects as users write them, field by field: nothing of what they mean.
 
 pub mod destination_rule;
+pub mod mesh;
 pub mod virtual_service;

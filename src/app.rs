@@ -6,10 +6,10 @@ mod log;
 mod tests;
 
 use crate::{
-    config::{Address, Discovery, Place, Serving},
+    config::{self, Address, Discovery, Place, Serving},
     debug::{self, Debug},
     model::Mesh,
-    parse::Context,
+    parse::{self, Context},
     snapshot::Snapshot,
     source::files,
     store::{self, Reader},
@@ -44,9 +44,6 @@ pub fn discovery(options: Discovery) -> Result<()> {
     let result = runtime.block_on(async {
         let mut signals = Signals::new().context("listening for signals")?;
         let app = App::bind(options).await?;
-        for (flag, why) in app.options.unused.iter() {
-            tracing::info!("--{flag} has no meaning here: {why}");
-        }
         app.run(async || signals.next().await).await
     });
     // What is still being computed is for nobody.
@@ -74,6 +71,9 @@ impl App {
         let started = Instant::now();
         for dir in &options.input.config_dirs {
             readable(dir).with_context(|| format!("--config-dir {}", dir.display()))?;
+        }
+        if let Some(file) = &options.input.mesh_config {
+            readable(file).with_context(|| format!("--mesh-config {}", file.display()))?;
         }
         let listen = &options.listen;
         // TLS (15012 and 15017) will be two more here.
@@ -118,8 +118,13 @@ impl App {
     fn start(self, shutdown: watch::Receiver<bool>) -> Running {
         let addresses = self.addresses();
         let Self { options, started, grpc, http, monitoring } = self;
-        let Discovery { input, serving, .. } = options;
-        let (writer, reader, store) = store::new(Snapshot::new(Mesh::default()), pace(&serving));
+        let Discovery { input, serving, unused, .. } = options;
+        for (flag, why) in unused.iter() {
+            tracing::info!("--{flag} has no meaning here: {why}");
+        }
+        let (context, said) = context(&input.place);
+        said.iter().for_each(|text| tracing::warn!("in the environment: {text}"));
+        let (writer, reader, store) = store::new(Snapshot::new((*context.mesh).clone()), pace(&serving));
         let (pending, waiting) = watch::channel(vec!["files"]);
         let (server, debug) = server(&reader, &shutdown, &waiting, &serving);
         let registry = debug.registry.clone();
@@ -129,8 +134,12 @@ impl App {
             store.run().await;
             ("the store", Ok(()))
         });
-        let files =
-            files::Options { paths: input.config_dirs, poll: input.poll_interval, context: context(input.place) };
+        let files = files::Options {
+            paths: input.config_dirs,
+            settings: input.mesh_config,
+            poll: input.poll_interval,
+            context,
+        };
         let synced = move || {
             announce(addresses, &reader.snapshots.borrow(), started);
             pending.send_replace(Vec::new());
@@ -223,13 +232,20 @@ fn pace(serving: &Serving) -> store::Options {
     store::Options { quiet: serving.debounce_after, at_most: serving.debounce_max }
 }
 
-fn context(place: Place) -> Context {
-    Context {
-        domain: place.domain.into(),
-        cluster: place.cluster_id.into(),
-        system_namespace: place.namespace.into(),
-        revision: place.revision.into(),
-    }
+/// What parsing depends on, by the command line and the environment, and what is wrong with the latter.
+pub fn context(place: &Place) -> (Context, Vec<String>) {
+    let [domain, cluster] = [&place.domain, &place.cluster_id].map(|text| Arc::<str>::from(text.as_str()));
+    let mut mesh = Mesh { domain: domain.clone(), cluster: cluster.clone(), ..Mesh::default() };
+    let variables = config::environment();
+    let said = parse::environment(&mut mesh, variables.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    let context = Context {
+        domain,
+        cluster,
+        system_namespace: place.namespace.as_str().into(),
+        revision: place.revision.as_str().into(),
+        mesh: Arc::new(mesh),
+    };
+    (context, said)
 }
 
 /// The one line of what is served.

@@ -34,6 +34,8 @@ struct Files {
     /// A file or directory of YAML or JSON; may be given several times.
     #[arg(short, long = "file", value_name = "FILE|DIR", required = true, num_args = 1..)]
     files: Vec<PathBuf>,
+    #[command(flatten)]
+    place: config::Place,
 }
 
 #[derive(Debug, Args)]
@@ -74,6 +76,8 @@ struct Golden {
     /// Rewrite the files instead.
     #[arg(long)]
     bless: bool,
+    #[command(flatten)]
+    place: config::Place,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -40,6 +40,9 @@ pub struct Input {
     /// A directory (or file) of YAML or JSON that holds the objects, and is watched; may be given several times.
     #[arg(long = "config-dir", alias = "configDir", value_name = "DIR", required = true)]
     pub config_dirs: Vec<PathBuf>,
+    /// The mesh's settings, a MeshConfig as YAML; without it those of the ConfigMap `istio` among the objects.
+    #[arg(long, alias = "meshConfig", value_name = "FILE")]
+    pub mesh_config: Option<PathBuf>,
     /// Look at the files this often instead of asking the kernel for changes.
     #[arg(long, value_name = "DURATION", value_parser = time::parse)]
     pub poll_interval: Option<Duration>,

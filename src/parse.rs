@@ -2,7 +2,9 @@
 //! files, the Kubernetes watch, the validating webhook and the offline commands.
 
 mod destination_rule;
+mod environment;
 mod kubernetes;
+mod mesh;
 mod node;
 mod raw;
 mod regex;
@@ -14,13 +16,14 @@ mod virtual_service;
 pub mod yaml;
 
 use crate::{
-    id::{Namespace, ObjectRef},
-    model::{Change, ExportTo, Object, State},
+    id::{Kind, Namespace, ObjectRef},
+    model::{Change, ExportTo, Mesh, Object, State},
     problem::{FieldPath, Problem},
 };
 use serde_json::Value;
 use std::sync::Arc;
 
+pub use environment::environment;
 pub use node::node;
 pub use raw::{Meta, meta};
 
@@ -35,6 +38,8 @@ pub struct Context {
     pub system_namespace: Arc<str>,
     /// The control plane's revision; empty for the default one.
     pub revision: Arc<str>,
+    /// The mesh's settings as the process was started with them, which a MeshConfig overrides.
+    pub mesh: Arc<Mesh>,
 }
 
 impl Default for Context {
@@ -44,6 +49,7 @@ impl Default for Context {
             cluster: "Kubernetes".into(),
             system_namespace: "istio-system".into(),
             revision: "".into(),
+            mesh: Arc::default(),
         }
     }
 }
@@ -59,6 +65,14 @@ pub fn object(raw: &Value, context: &Context) -> Change {
     let group = group(raw["apiVersion"].as_str().unwrap_or_default());
     let shown = group.ends_with("istio.io") || group == "gateway.networking.k8s.io";
     Change { object: id, state, problems, raw: shown.then(|| Arc::new(raw.clone())) }
+}
+
+/// Parses the mesh's settings where they are a file of their own, which is known by this name.
+pub fn settings(name: &str, raw: &Value, context: &Context) -> Change {
+    let object = ObjectRef::new(Kind::MESH_CONFIG, "", name);
+    let (mesh, problems) = mesh::mesh_config(&object, &FieldPath::default(), raw, context);
+    let state = mesh.map_or(State::Bad, |mesh| State::Is(Box::new(Object::Mesh(Box::new(mesh)))));
+    Change { object, state, problems, raw: None }
 }
 
 /// The group of an `apiVersion`; empty for Kubernetes' core.
@@ -79,6 +93,7 @@ fn read(id: &ObjectRef, raw: &Value, context: &Context) -> Parsed<Object> {
         return (None, vec![unknown(id, version)]);
     }
     match (group, id.kind.as_str()) {
+        ("", "ConfigMap") => of(|mesh| Object::Mesh(Box::new(mesh)), mesh::config_map(raw, context)),
         ("", "Namespace") => of(Object::Namespace, kubernetes::namespace(raw, context)),
         ("", "Node") => of(Object::Node, kubernetes::node(raw, context)),
         ("", "Pod") => of(Object::Pod, kubernetes::pod(raw, context)),
@@ -102,7 +117,6 @@ const NETWORKING_VERSIONS: &[&str] =
 
 /// Kinds that manifests hold beside those that the mesh reads: they are left out without a word.
 const IGNORED: &[(&str, &str)] = &[
-    ("", "ConfigMap"),
     ("", "LimitRange"),
     ("", "PersistentVolume"),
     ("", "PersistentVolumeClaim"),

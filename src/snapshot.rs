@@ -31,6 +31,10 @@ pub struct Snapshot {
     pub generation: u64,
     /// The mesh's settings.
     pub mesh: Shared<Mesh>,
+    /// The settings where no object has any.
+    base: Shared<Mesh>,
+    /// The settings of each object that has some; the last are in force.
+    settings: OrdMap<ObjectRef, Shared<Mesh>>,
     /// What is wrong, by object.
     pub problems: OrdMap<ObjectRef, Arc<[Problem]>>,
     /// Istio's own objects as they were given.
@@ -90,9 +94,12 @@ impl Default for Snapshot {
 impl Snapshot {
     /// An empty world with these settings.
     pub fn new(mesh: Mesh) -> Self {
+        let mesh = Shared::new(mesh);
         Self {
             generation: 0,
-            mesh: Shared::new(mesh),
+            base: mesh.clone(),
+            mesh,
+            settings: OrdMap::new(),
             problems: OrdMap::new(),
             raw: OrdMap::new(),
             namespaces: OrdMap::new(),
@@ -139,7 +146,7 @@ impl Snapshot {
     fn put(&mut self, id: &ObjectRef, object: Object, dirty: &mut BTreeSet<ServiceKey>) {
         let key = ObjectKey::from(id);
         match object {
-            Object::Mesh(mesh) => self.set_mesh(*mesh, dirty),
+            Object::Mesh(mesh) => self.set_mesh(id, Some(*mesh), dirty),
             Object::Namespace(namespace) => {
                 self.namespaces.insert(namespace.name.clone(), Arc::new(namespace));
             }
@@ -168,15 +175,22 @@ impl Snapshot {
             k if *k == Kind::SERVICE => self.define(id, None, dirty),
             k if *k == Kind::VIRTUAL_SERVICE => self.set_virtual_service(key, None),
             k if *k == Kind::DESTINATION_RULE => self.set_destination_rule(key, None),
-            _ => {}
+            _ => self.set_mesh(id, None, dirty),
         }
     }
 
-    fn set_mesh(&mut self, mesh: Mesh, dirty: &mut BTreeSet<ServiceKey>) {
+    fn set_mesh(&mut self, id: &ObjectRef, settings: Option<Mesh>, dirty: &mut BTreeSet<ServiceKey>) {
+        match settings {
+            Some(settings) => drop(self.settings.insert(id.clone(), Shared::new(settings))),
+            None if self.settings.remove(id).is_none() => return,
+            None => {}
+        }
+        // A MeshConfig of its own goes before a ConfigMap, as its kind comes after.
+        let mesh = self.settings.get_max().map_or(&self.base, |(_, mesh)| mesh).clone();
         if (&self.mesh.trust_domain, &self.mesh.cluster) != (&mesh.trust_domain, &mesh.cluster) {
             dirty.extend(self.index.endpoints.keys().cloned());
         }
-        self.mesh = Shared::new(mesh);
+        self.mesh = mesh;
     }
 
     fn set_virtual_service(&mut self, key: ObjectKey, rule: Option<VirtualService>) {

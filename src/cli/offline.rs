@@ -2,8 +2,10 @@
 
 use super::{Golden, Output, ProxyType, Report, Translate, Type, USAGE, Validate};
 use crate::{
+    app,
+    config::Place,
     id::ResourceType,
-    model::{Mesh, Role},
+    model::Role,
     parse::Context,
     plan::{self, Listing, Proxy, World},
     problem::{Problem, Severity},
@@ -14,7 +16,7 @@ use serde_json::Value;
 use std::{fs, io::Write, process::ExitCode};
 
 pub(super) fn translate(args: Translate) -> Result<ExitCode> {
-    let world = World::load(&args.files.files, Mesh::default(), &Context::default())?;
+    let world = World::load(&args.files.files, &context(&args.files.place))?;
     let proxy = match (&args.node, args.proxy) {
         (Some(path), _) => {
             let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
@@ -40,7 +42,7 @@ pub(super) fn translate(args: Translate) -> Result<ExitCode> {
 }
 
 pub(super) fn validate(args: Validate) -> Result<ExitCode> {
-    let world = World::load(&args.files.files, Mesh::default(), &Context::default())?;
+    let world = World::load(&args.files.files, &context(&args.files.place))?;
     let all = || world.problems().map(Problem::to_json).collect::<Value>();
     match args.output {
         Report::Json => print(&all(), Output::Json)?,
@@ -54,7 +56,7 @@ pub(super) fn validate(args: Validate) -> Result<ExitCode> {
 }
 
 pub(super) fn golden(args: Golden) -> Result<ExitCode> {
-    let outcomes = plan::golden(&args.dirs, &Mesh::default(), &Context::default(), args.bless)?;
+    let outcomes = plan::golden(&args.dirs, &context(&args.place), args.bless)?;
     let diffs: Vec<&String> = outcomes.iter().flat_map(|o| &o.diffs).collect();
     for diff in &diffs {
         write(diff.as_bytes())?;
@@ -62,6 +64,13 @@ pub(super) fn golden(args: Golden) -> Result<ExitCode> {
     let bad = outcomes.iter().filter(|o| !o.diffs.is_empty()).count();
     eprintln!("{} cases, {bad} differ", outcomes.len());
     Ok(exit(bad > 0))
+}
+
+/// What parsing depends on. What is wrong with the environment is said on the standard error.
+fn context(place: &Place) -> Context {
+    let (context, said) = app::context(place);
+    said.iter().for_each(|text| eprintln!("mainsheet: in the environment: {text}"));
+    context
 }
 
 fn exit(failed: bool) -> ExitCode {

@@ -5,6 +5,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
 
 /// istiod's flags without a meaning here, and why. Those that end in `?` need no value.
 const FLAGS: &[(&str, &str)] = &[
+    ("networksConfig", "all endpoints are taken to be in one network"),
     ("registries", "objects come from files alone"),
     ("clusterRegistriesNamespace", KUBERNETES),
     ("kubeconfig", KUBERNETES),

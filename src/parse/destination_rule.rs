@@ -3,6 +3,9 @@
 mod balancer;
 mod pool;
 
+pub(super) use balancer::{locality, zone_aware};
+pub(super) use pool::{keepalive, outlier, pool};
+
 use super::{
     Context, Parsed,
     raw::{meta, typed},
@@ -104,8 +107,8 @@ fn traffic_policy(
     let ports = policy.port_level_settings.iter().enumerate();
     Some(TrafficPolicy {
         load_balancer: balancer::load_balancer(found, &path.field("loadBalancer"), policy.load_balancer.as_ref()),
-        connection_pool: pool::pool(found, &path.field("connectionPool"), policy.connection_pool.as_ref()),
-        outlier_detection: pool::outlier(found, &path.field("outlierDetection"), policy.outlier_detection.as_ref()),
+        connection_pool: pool(found, &path.field("connectionPool"), policy.connection_pool.as_ref()),
+        outlier_detection: outlier(found, &path.field("outlierDetection"), policy.outlier_detection.as_ref()),
         tls: client_tls(found, &path.field("tls"), policy.tls.as_ref()),
         tunnel: tunnel(found, &path.field("tunnel"), policy.tunnel.as_ref()),
         proxy_protocol: policy.proxy_protocol.as_ref().map(|p| match p.version {
@@ -127,8 +130,8 @@ fn port_policy(found: &mut Findings<'_>, path: &FieldPath, policy: &api::PortPol
         number,
         TrafficPolicy {
             load_balancer: balancer::load_balancer(found, &path.field("loadBalancer"), policy.load_balancer.as_ref()),
-            connection_pool: pool::pool(found, &path.field("connectionPool"), policy.connection_pool.as_ref()),
-            outlier_detection: pool::outlier(found, &path.field("outlierDetection"), policy.outlier_detection.as_ref()),
+            connection_pool: pool(found, &path.field("connectionPool"), policy.connection_pool.as_ref()),
+            outlier_detection: outlier(found, &path.field("outlierDetection"), policy.outlier_detection.as_ref()),
             tls: client_tls(found, &path.field("tls"), policy.tls.as_ref()),
             ..TrafficPolicy::default()
         },

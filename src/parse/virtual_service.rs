@@ -7,6 +7,8 @@ mod header;
 mod reach;
 mod traffic;
 
+pub(super) use traffic::retries;
+
 use super::{
     Context, Parsed,
     raw::{Meta, meta, typed},

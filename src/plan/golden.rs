@@ -7,7 +7,7 @@
 use super::{Listing, Proxy, World};
 use crate::{
     id::ResourceType,
-    model::{Mesh, Role},
+    model::Role,
     parse::Context,
     translate::{Config, Direct},
 };
@@ -46,7 +46,7 @@ pub struct Outcome {
 /// # Errors
 ///
 /// When there is no case, or one cannot be read or has no usable proxy.
-pub fn golden(dirs: &[PathBuf], mesh: &Mesh, context: &Context, bless: bool) -> Result<Vec<Outcome>> {
+pub fn golden(dirs: &[PathBuf], context: &Context, bless: bool) -> Result<Vec<Outcome>> {
     let mut cases = Vec::new();
     for dir in dirs {
         let before = cases.len();
@@ -55,7 +55,7 @@ pub fn golden(dirs: &[PathBuf], mesh: &Mesh, context: &Context, bless: bool) -> 
             bail!("no case is in {}: a case is a directory with in.yaml and node.yaml", dir.display());
         }
     }
-    cases.into_iter().map(|dir| run(dir, mesh, context, bless)).collect()
+    cases.into_iter().map(|dir| run(dir, context, bless)).collect()
 }
 
 fn find_cases(dir: &Path, cases: &mut Vec<PathBuf>) -> std::io::Result<()> {
@@ -68,8 +68,8 @@ fn find_cases(dir: &Path, cases: &mut Vec<PathBuf>) -> std::io::Result<()> {
     below.iter().filter(|p| p.is_dir()).try_for_each(|p| find_cases(p, cases))
 }
 
-fn run(dir: PathBuf, mesh: &Mesh, context: &Context, bless: bool) -> Result<Outcome> {
-    let now = outputs(&dir, mesh, context).with_context(|| format!("the case {}", dir.display()))?;
+fn run(dir: PathBuf, context: &Context, bless: bool) -> Result<Outcome> {
+    let now = outputs(&dir, context).with_context(|| format!("the case {}", dir.display()))?;
     let mut diffs = Vec::new();
     for (name, text) in now {
         let path = dir.join(name);
@@ -92,8 +92,8 @@ fn diff(path: &Path, before: &str, now: &str) -> String {
 }
 
 /// What each output file of a case should hold; empty for one that should not be there.
-fn outputs(dir: &Path, mesh: &Mesh, context: &Context) -> Result<BTreeMap<&'static str, String>> {
-    let world = World::load(&inputs(dir)?, mesh.clone(), context)?;
+fn outputs(dir: &Path, context: &Context) -> Result<BTreeMap<&'static str, String>> {
+    let world = World::load(&inputs(dir)?, context)?;
     let node = proxy(&dir.join(NODE))?.resolve(&world.snapshot)?;
     let config = Config::of(&world.snapshot, &node, &Direct);
     let listing = Listing::of(&config, &OUTPUTS.map(|(_, kind)| kind));
@@ -162,8 +162,7 @@ mod tests {
     fn every_golden_case_holds() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/translate");
         let bless = std::env::var_os("BLESS").is_some();
-        let outcomes = golden(std::slice::from_ref(&root), &Mesh::default(), &Context::default(), bless)
-            .expect("cases that can be read");
+        let outcomes = golden(std::slice::from_ref(&root), &Context::default(), bless).expect("cases that can be read");
         let diffs: Vec<String> = outcomes.iter().flat_map(|o| o.diffs.clone()).collect();
         assert!(diffs.is_empty(), "{}\nBLESS=1 rewrites them", diffs.join("\n"));
         let dirs = fs::read_dir(&root).expect("the directory of cases").count();
@@ -190,12 +189,8 @@ mod tests {
         );
         write(NODE, "proxy: a.n\n");
         write("sds.yaml", "left over\n");
-        let run = |bless| {
-            golden(std::slice::from_ref(&dir), &Mesh::default(), &Context::default(), bless)
-                .expect("a case")
-                .remove(0)
-                .diffs
-        };
+        let run =
+            |bless| golden(std::slice::from_ref(&dir), &Context::default(), bless).expect("a case").remove(0).diffs;
         let diffs = run(false);
         assert!(diffs.iter().any(|d| d.contains("problems.yaml") && d.contains("kind: Nonsense")), "{diffs:#?}");
         assert!(diffs.iter().any(|d| d.contains("-left over")), "{diffs:#?}");

@@ -1,7 +1,6 @@
 //! The world that files describe.
 
 use crate::{
-    model::Mesh,
     parse::Context,
     problem::{Problem, Severity},
     snapshot::Snapshot,
@@ -17,14 +16,14 @@ pub struct World {
 }
 
 impl World {
-    /// Reads these files and directories, over the settings `mesh`, which a MeshConfig among the files overrides.
+    /// Reads these files and directories, over the settings of the context, which those among the files override.
     ///
     /// # Errors
     ///
     /// When a path cannot be read at all. What is wrong within files is a problem of the snapshot.
-    pub fn load(paths: &[PathBuf], mesh: Mesh, context: &Context) -> std::io::Result<Self> {
+    pub fn load(paths: &[PathBuf], context: &Context) -> std::io::Result<Self> {
         let changes = files::load(paths, context)?;
-        Ok(Self { snapshot: Snapshot::new(mesh).apply(changes) })
+        Ok(Self { snapshot: Snapshot::new((*context.mesh).clone()).apply(changes) })
     }
 
     /// What is wrong with the objects, by object.

@@ -6,6 +6,7 @@
 mod catalogue;
 mod content;
 mod document;
+mod settings;
 mod tree;
 mod watch;
 

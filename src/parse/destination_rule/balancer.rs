@@ -158,7 +158,12 @@ fn is_prime(number: u64) -> bool {
     number > 1 && (2..).take_while(|d| d * d <= number).all(|d| !number.is_multiple_of(d))
 }
 
-fn locality(found: &mut Findings<'_>, path: &FieldPath, setting: &api::LocalityBalancer) -> LocalityBalancing {
+/// Reads `localityLbSetting`.
+pub(in crate::parse) fn locality(
+    found: &mut Findings<'_>,
+    path: &FieldPath,
+    setting: &api::LocalityBalancer,
+) -> LocalityBalancing {
     if !setting.distribute.is_empty() && (!setting.failover.is_empty() || !setting.failover_priority.is_empty()) {
         found
             .error(path, "has distribute beside failover or failoverPriority, of which only one can be; leave one out");
@@ -188,7 +193,12 @@ fn locality(found: &mut Findings<'_>, path: &FieldPath, setting: &api::LocalityB
     }
 }
 
-fn zone_aware(found: &mut Findings<'_>, path: &FieldPath, setting: &api::ZoneAwareBalancer) -> ZoneAware {
+/// Reads `zoneAwareLbSetting`.
+pub(in crate::parse) fn zone_aware(
+    found: &mut Findings<'_>,
+    path: &FieldPath,
+    setting: &api::ZoneAwareBalancer,
+) -> ZoneAware {
     ZoneAware {
         off: setting.enabled == Some(false),
         failover: failover(found, &path.field("failover"), &setting.failover),

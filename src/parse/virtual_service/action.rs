@@ -1,6 +1,6 @@
 //! What rules for HTTP do with a request: send it somewhere, send the client elsewhere, answer it.
 
-use super::{Parser, said};
+use super::{Parser, retries, said};
 use crate::{
     api::virtual_service as api,
     model::{
@@ -21,7 +21,7 @@ impl Parser<'_> {
             action: self.action(path, raw),
             rewrite: raw.rewrite.as_ref().map(|r| self.rewrite(&path.field("rewrite"), r)),
             timeout: self.found.positive_duration(&path.field("timeout"), raw.timeout.as_ref()),
-            retries: raw.retries.as_ref().map(|r| self.retries(&path.field("retries"), r)),
+            retries: raw.retries.as_ref().map(|r| retries(&mut self.found, &path.field("retries"), r)),
             fault: raw.fault.as_ref().map(|f| self.fault(&path.field("fault"), f)),
             mirrors: self.mirrors(path, raw),
             cors: raw.cors_policy.as_ref().map(|c| self.cors(&path.field("corsPolicy"), c)),

@@ -4,7 +4,7 @@ use super::Parser;
 use crate::{
     api::virtual_service as api,
     model::{Abort, Cors, Fault, Mirror, Retry, Share, StringMatch},
-    parse::text,
+    parse::{text, value::Findings},
     problem::FieldPath,
 };
 use std::sync::Arc;
@@ -50,38 +50,41 @@ const GRPC: &[&str] = &[
 ];
 const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*"];
 
-impl Parser<'_> {
-    pub(super) fn retries(&mut self, path: &FieldPath, raw: &api::Retries) -> Retry {
-        let attempts = u32::try_from(raw.attempts).map_err(|_| {
-            format!("{} is not a number of attempts; write 0 for none, or how many there may be", raw.attempts)
-        });
-        let attempts = self.take(&path.field("attempts"), attempts).unwrap_or_default();
-        let more = raw.per_try_timeout.is_some() || !raw.retry_on.is_empty() || raw.retry_remote_localities.is_some();
-        if raw.attempts == 0 && more {
-            let message = "is 0, which turns retries off, beside settings for retries; write how many attempts there may \
-                           be, or leave the settings out";
-            self.found.error(&path.field("attempts"), message);
-        }
-        for condition in raw.retry_on.split(',').map(str::trim).filter(|_| !raw.retry_on.is_empty()) {
-            let status = condition.parse::<u16>().is_ok_and(|s| (100..600).contains(&s));
-            if !status && !RETRY_ON.contains(&condition) {
-                let message = format!(
-                    "{condition:?} is not a condition for retries; write statuses as 503, or one of {}",
-                    RETRY_ON.join(", ")
-                );
-                self.found.error(&path.field("retryOn"), message);
-            }
-        }
-        Retry {
-            attempts,
-            per_try_timeout: self.found.positive_duration(&path.field("perTryTimeout"), raw.per_try_timeout.as_ref()),
-            retry_on: super::said(&raw.retry_on),
-            remote_localities: raw.retry_remote_localities,
-            ignore_previous_hosts: raw.retry_ignore_previous_hosts,
-            backoff: self.found.positive_duration(&path.field("backoff"), raw.backoff.as_ref()),
+/// Reads settings of retries.
+pub(in crate::parse) fn retries(found: &mut Findings<'_>, path: &FieldPath, raw: &api::Retries) -> Retry {
+    let attempts = u32::try_from(raw.attempts).unwrap_or_else(|_| {
+        let message =
+            format!("{} is not a number of attempts; write 0 for none, or how many there may be", raw.attempts);
+        found.error(&path.field("attempts"), message);
+        0
+    });
+    let more = raw.per_try_timeout.is_some() || !raw.retry_on.is_empty() || raw.retry_remote_localities.is_some();
+    if raw.attempts == 0 && more {
+        let message = "is 0, which turns retries off, beside settings for retries; write how many attempts there may \
+                       be, or leave the settings out";
+        found.error(&path.field("attempts"), message);
+    }
+    for condition in raw.retry_on.split(',').map(str::trim).filter(|_| !raw.retry_on.is_empty()) {
+        let status = condition.parse::<u16>().is_ok_and(|s| (100..600).contains(&s));
+        if !status && !RETRY_ON.contains(&condition) {
+            let message = format!(
+                "{condition:?} is not a condition for retries; write statuses as 503, or one of {}",
+                RETRY_ON.join(", ")
+            );
+            found.error(&path.field("retryOn"), message);
         }
     }
+    Retry {
+        attempts,
+        per_try_timeout: found.positive_duration(&path.field("perTryTimeout"), raw.per_try_timeout.as_ref()),
+        retry_on: super::said(&raw.retry_on),
+        remote_localities: raw.retry_remote_localities,
+        ignore_previous_hosts: raw.retry_ignore_previous_hosts,
+        backoff: found.positive_duration(&path.field("backoff"), raw.backoff.as_ref()),
+    }
+}
 
+impl Parser<'_> {
     pub(super) fn fault(&mut self, path: &FieldPath, raw: &api::Fault) -> Fault {
         if raw.delay.is_none() && raw.abort.is_none() {
             self.found.error(path, "injects nothing; write delay or abort");

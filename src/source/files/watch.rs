@@ -3,6 +3,7 @@
 
 use super::{
     catalogue::Catalogue,
+    settings::Settings,
     tree::{Open, Pass, Tree},
 };
 use crate::{
@@ -44,6 +45,8 @@ const POLL: Duration = Duration::from_secs(1);
 pub struct Options {
     /// Directories and single files.
     pub paths: Vec<PathBuf>,
+    /// The file of the mesh's settings.
+    pub settings: Option<PathBuf>,
     /// Look at the files so often and do not ask the kernel.
     pub poll: Option<Duration>,
     /// What parsing depends on.
@@ -102,6 +105,8 @@ async fn tell(writer: &Writer, changes: Vec<Change>) -> Result<(), Stopped> {
 /// What goes along to where files are read.
 #[derive(Debug)]
 struct State {
+    context: Context,
+    settings: Option<Settings>,
     tree: Tree,
     catalogue: Catalogue,
     eyes: Eyes,
@@ -113,8 +118,11 @@ impl State {
         let absolute = |p: &PathBuf| path::absolute(p).unwrap_or_else(|_| p.clone());
         let paths: Vec<PathBuf> = options.paths.iter().map(absolute).collect();
         let tree = Tree::new(&paths);
-        let catalogue = Catalogue::new(options.context.clone());
-        Self { tree, catalogue, eyes: Eyes::new(paths, options.poll.is_some()) }
+        let context = options.context.clone();
+        let catalogue = Catalogue::new(context.clone());
+        let settings = options.settings.as_ref().map(absolute);
+        let eyes = Eyes::new(paths.into_iter().chain(settings.clone()).collect(), options.poll.is_some());
+        Self { context, settings: settings.map(Settings::new), tree, catalogue, eyes }
     }
 
     /// Looks at the files where that holds up nobody.
@@ -124,7 +132,8 @@ impl State {
             self.eyes.open();
             let pass = how.as_ref().map(|(named, last)| Pass { named, last: *last, now: SystemTime::now() });
             let open = self.tree.read(&mut self.catalogue, pass);
-            let changes = self.catalogue.changes();
+            let settings = self.settings.as_mut().and_then(|s| s.change(&self.context));
+            let changes = settings.into_iter().chain(self.catalogue.changes()).collect();
             (self, open, changes)
         });
         work.await.expect("reading files does not panic")

@@ -62,8 +62,7 @@ impl Op {
             6 => self.namespace_info(),
             _ => self.mesh(),
         };
-        // The mesh's settings are never gone: they fall back to their defaults.
-        let state = match self.gone && self.kind != 7 {
+        let state = match self.gone {
             true => State::Gone,
             false => State::Is(Box::new(is)),
         };

@@ -1,0 +1,275 @@
+//! The mesh's settings: MeshConfig, as a file of its own or in the ConfigMap `istio`
+//! (Istio: `pkg/config/mesh/mesh.go` and `pkg/config/validation/agent/validation.go`).
+
+use super::{
+    Context, Parsed, destination_rule as rule, export_to,
+    raw::{meta, typed},
+    value::{Findings, is_dns_label, shared},
+    virtual_service, yaml,
+};
+use crate::{
+    api::mesh as api,
+    id::{ObjectRef, Shared},
+    model::{ClusterDefaults, ExportTo, Mesh, OutboundPolicy, PathNormalization},
+    problem::{FieldPath, Problem},
+};
+use serde_json::Value;
+use std::net::IpAddr;
+
+/// Reads the settings in the ConfigMap that holds them; nothing where it is another one.
+pub(super) fn config_map(raw: &Value, context: &Context) -> Parsed<Mesh> {
+    let object = meta(raw).object;
+    let name = match &*context.revision {
+        "" | "default" => "istio".to_owned(),
+        revision => format!("istio-{revision}"),
+    };
+    if *object.name != *name || *object.namespace != *context.system_namespace {
+        return (None, Vec::new());
+    }
+    let text = |key: &str| {
+        let path = FieldPath::new("data").field(key);
+        let value = match &raw["data"][key] {
+            Value::Null => return None,
+            Value::String(text) => yaml::value(text).map_err(|e| format!("is not YAML: {e}")),
+            _ => Err(format!("is not a text; write `{key}: |` and the settings below it")),
+        };
+        Some((value.map_err(|why| Problem::error(&object, path.clone(), why)), path))
+    };
+    let (mesh, mut problems) = match text("mesh") {
+        Some((Ok(value), path)) => mesh_config(&object, &path, &value, context),
+        Some((Err(problem), _)) => (None, vec![problem]),
+        None => (Some((*context.mesh).clone()), Vec::new()),
+    };
+    problems.extend(match text("meshNetworks") {
+        Some((Ok(value), path)) => networks(&object, &path, &value),
+        Some((Err(problem), _)) => vec![problem],
+        None => Vec::new(),
+    });
+    (mesh, problems)
+}
+
+/// Reads a MeshConfig that is at `path` of an object: what it says takes the place of what the process was
+/// started with.
+pub(super) fn mesh_config(object: &ObjectRef, path: &FieldPath, value: &Value, context: &Context) -> Parsed<Mesh> {
+    let mut value = value.clone();
+    let mut early = Vec::new();
+    if let Some(fields) = value.as_object_mut() {
+        fields.retain(|_, v| !v.is_null());
+        for name in api::NOT_YET.iter().filter(|name| fields.contains_key(**name)) {
+            early.push(Problem::warning(object, path.field(name), "is not served yet, so it has no effect"));
+        }
+        fields.retain(|name, _| !api::NOT_YET.contains(&name.as_str()));
+    }
+    let (config, problems) = match &value {
+        Value::Null => (Some(api::MeshConfig::default()), Vec::new()),
+        Value::Object(_) => typed::<api::MeshConfig>(object, path, &value),
+        _ => {
+            (None, vec![Problem::error(object, path.clone(), "is not a map of fields, as accessLogFile: /dev/stdout")])
+        }
+    };
+    early.extend(problems);
+    let Some(config) = config else { return (None, early) };
+    let mut reader = Reader { found: Findings::new(object, early), path };
+    let mut mesh = (*context.mesh).clone();
+    reader.ports(&config, &mut mesh);
+    reader.times(&config, &mut mesh);
+    reader.names(&config, &mut mesh);
+    reader.traffic(&config, &mut mesh);
+    mesh.clusters = Shared::new(reader.clusters(&config, &mesh.clusters));
+    reader.found.finish(mesh)
+}
+
+struct Reader<'a> {
+    found: Findings<'a>,
+    path: &'a FieldPath,
+}
+
+impl Reader<'_> {
+    fn ports(&mut self, config: &api::MeshConfig, mesh: &mut Mesh) {
+        for (name, given, port) in [
+            ("proxyListenPort", config.proxy_listen_port, &mut mesh.outbound_port),
+            ("proxyInboundListenPort", config.proxy_inbound_listen_port, &mut mesh.inbound_port),
+            // 0 is for none.
+            ("proxyHttpPort", config.proxy_http_port.filter(|p| *p != 0), &mut mesh.http_proxy_port),
+        ] {
+            let read = given.and_then(|number| self.found.port(&self.path.field(name), number));
+            *port = read.unwrap_or(*port);
+        }
+    }
+
+    fn times(&mut self, config: &api::MeshConfig, mesh: &mut Mesh) {
+        let at = |name| self.path.field(name);
+        let connect = self.found.positive_duration(&at("connectTimeout"), config.connect_timeout.as_ref());
+        let detection =
+            self.found.duration(&at("protocolDetectionTimeout"), config.protocol_detection_timeout.as_ref());
+        let refresh = self.found.positive_duration(&at("dnsRefreshRate"), config.dns_refresh_rate.as_ref());
+        mesh.connect_timeout = connect.unwrap_or(mesh.connect_timeout);
+        mesh.detection_timeout = detection.unwrap_or(mesh.detection_timeout);
+        mesh.dns_refresh = refresh.unwrap_or(mesh.dns_refresh);
+    }
+
+    fn names(&mut self, config: &api::MeshConfig, mesh: &mut Mesh) {
+        if let Some(domain) = config.trust_domain.as_deref().filter(|d| !d.is_empty()) {
+            match domain.len() <= 255 && domain.split('.').all(|l| is_dns_label(&l.to_ascii_lowercase())) {
+                true => mesh.trust_domain = domain.into(),
+                false => self.found.error(
+                    &self.path.field("trustDomain"),
+                    format!("`{domain}` is not a domain; write labels of letters, digits and `-`, with dots between"),
+                ),
+            }
+        }
+        if let Some(name) = config.root_namespace.as_deref().filter(|n| !n.is_empty()) {
+            match is_dns_label(name) {
+                true => mesh.root_namespace = name.into(),
+                false => self.found.error(
+                    &self.path.field("rootNamespace"),
+                    format!("`{name}` is not a namespace; write the name of one"),
+                ),
+            }
+        }
+        for (name, list, to) in [
+            ("defaultServiceExportTo", &config.default_service_export_to, &mut mesh.service_export_to),
+            (
+                "defaultVirtualServiceExportTo",
+                &config.default_virtual_service_export_to,
+                &mut mesh.virtual_service_export_to,
+            ),
+            (
+                "defaultDestinationRuleExportTo",
+                &config.default_destination_rule_export_to,
+                &mut mesh.destination_rule_export_to,
+            ),
+        ] {
+            if !list.is_empty() {
+                *to = self.export_to(&self.path.field(name), list);
+            }
+        }
+    }
+
+    fn export_to(&mut self, path: &FieldPath, list: &[String]) -> ExportTo {
+        for (at, entry) in list.iter().enumerate() {
+            match entry.as_str() {
+                "*" | "~" if list.len() > 1 => self
+                    .found
+                    .error(&path.index(at), format!("`{entry}` stands alone; leave out the other entries or this one")),
+                "*" | "." | "~" => {}
+                name if is_dns_label(name) => {}
+                name => self.found.error(
+                    &path.index(at),
+                    format!("`{name}` is not a namespace; write `*`, `.`, `~` or the name of a namespace"),
+                ),
+            }
+        }
+        export_to(list.iter().map(String::as_str))
+    }
+
+    fn traffic(&mut self, config: &api::MeshConfig, mesh: &mut Mesh) {
+        mesh.tracing = config.enable_tracing.unwrap_or(mesh.tracing);
+        mesh.auto_mtls = config.enable_auto_mtls.unwrap_or(mesh.auto_mtls);
+        if let Some(file) = &config.access_log_file {
+            mesh.access_log_file = file.as_str().into();
+        }
+        if let Some(policy) = &config.outbound_traffic_policy {
+            let path = self.path.field("outboundTrafficPolicy");
+            mesh.outbound_policy = match policy.mode {
+                api::OutboundMode::RegistryOnly => OutboundPolicy::RegistryOnly,
+                api::OutboundMode::AllowAny => OutboundPolicy::AllowAny,
+                api::OutboundMode::AllowAnyDynamicDns => {
+                    self.found.warn(&path.field("mode"), "is not served yet; traffic goes as with ALLOW_ANY");
+                    OutboundPolicy::AllowAny
+                }
+            };
+            if policy.tls.is_some() {
+                self.found.warn(&path.field("tls"), "is not served yet, so it has no effect");
+            }
+        }
+        if let Some(path) = &config.path_normalization {
+            mesh.path_normalization = match path.normalization {
+                api::Normalization::None => PathNormalization::None,
+                api::Normalization::Default | api::Normalization::Base => PathNormalization::Base,
+                api::Normalization::MergeSlashes => PathNormalization::MergeSlashes,
+                api::Normalization::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
+            };
+        }
+        if let Some(retries) = &config.default_http_retry_policy {
+            let path = self.path.field("defaultHttpRetryPolicy");
+            mesh.default_retry = Some(virtual_service::retries(&mut self.found, &path, retries));
+        }
+    }
+
+    fn clusters(&mut self, config: &api::MeshConfig, before: &ClusterDefaults) -> ClusterDefaults {
+        let mut clusters = before.clone();
+        let (found, at) = (&mut self.found, |name| self.path.field(name));
+        if let Some(keepalive) = &config.tcp_keepalive {
+            clusters.keepalive = Some(rule::keepalive(found, &at("tcpKeepalive"), keepalive));
+        }
+        if let Some(setting) = &config.locality_lb_setting {
+            clusters.locality = Some(rule::locality(found, &at("localityLbSetting"), setting));
+        }
+        if let Some(setting) = &config.zone_aware_lb_setting {
+            clusters.zone_aware = Some(rule::zone_aware(found, &at("zoneAwareLbSetting"), setting));
+        }
+        if let Some(policy) = config.h2_upgrade_policy {
+            clusters.h2_upgrade = policy == api::H2Upgrade::Upgrade;
+        }
+        if let Some(pattern) = &config.outbound_cluster_stat_name {
+            clusters.stat_name = pattern.as_str().into();
+        }
+        if let Some(tls) = &config.tls_defaults {
+            if tls.min_protocol_version.is_some() {
+                found.warn(&at("tlsDefaults").field("minProtocolVersion"), "is not served yet, so it has no effect");
+            }
+            (clusters.ecdh_curves, clusters.cipher_suites) = (shared(&tls.ecdh_curves), shared(&tls.cipher_suites));
+        }
+        if let Some(policy) = &config.default_traffic_policy {
+            let at = at("defaultTrafficPolicy");
+            clusters.connection_pool = rule::pool(found, &at.field("connectionPool"), policy.connection_pool.as_ref());
+            clusters.outlier_detection =
+                rule::outlier(found, &at.field("outlierDetection"), policy.outlier_detection.as_ref());
+        }
+        clusters
+    }
+}
+
+/// What is wrong with the mesh's networks.
+fn networks(object: &ObjectRef, path: &FieldPath, value: &Value) -> Vec<Problem> {
+    if value.is_null() {
+        return Vec::new();
+    }
+    let (config, problems) = typed::<api::MeshNetworks>(object, path, value);
+    let Some(config) = config else { return problems };
+    let mut found = Findings::new(object, problems);
+    for (name, network) in &config.networks {
+        let path = path.field("networks").key(name);
+        for (at, endpoints) in network.endpoints.iter().enumerate() {
+            network_endpoints(&mut found, &path.field("endpoints").index(at), endpoints);
+        }
+        for (at, gateway) in network.gateways.iter().enumerate() {
+            let path = path.field("gateways").index(at);
+            found.port(&path.field("port"), gateway.port);
+            if gateway.address.is_some() == gateway.registry_service_name.is_some() {
+                found.error(&path, "needs one of address and registryServiceName, and not both");
+            }
+        }
+    }
+    if !config.networks.is_empty() {
+        found.warn(path, "is not served yet, so all endpoints are taken to be in one network");
+    }
+    found.finish(()).1
+}
+
+fn network_endpoints(found: &mut Findings<'_>, path: &FieldPath, endpoints: &api::NetworkEndpoints) {
+    match (&endpoints.from_cidr, &endpoints.from_registry) {
+        (Some(block), None) if block.parse::<ipnet::IpNet>().is_err() && block.parse::<IpAddr>().is_err() => {
+            found.error(
+                &path.field("fromCidr"),
+                format!("`{block}` is not a range of addresses; write one such as 10.0.0.0/8"),
+            );
+        }
+        (Some(_), None) | (None, Some(_)) => {}
+        _ => found.error(path, "needs one of fromCidr and fromRegistry, and not both"),
+    }
+}
+
+#[cfg(test)]
+mod tests;
