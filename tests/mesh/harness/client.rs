@@ -22,7 +22,7 @@ pub(crate) struct Client {
 impl Client {
     /// A client in this place.
     pub(crate) fn new(place: &Place) -> Self {
-        let mut command = process::command(place, echo(), false);
+        let mut command = process::command(place, echo(), process::User::Own);
         command.arg("send").stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("a client");
         let orders = child.stdin.take().expect("a pipe");

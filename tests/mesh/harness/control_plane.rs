@@ -4,7 +4,7 @@ use super::{
     client::{Client, Reply},
     eventually,
     network::Place,
-    process::{Process, command},
+    process::{Process, User, command},
 };
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -117,7 +117,7 @@ impl ControlPlane {
 }
 
 fn launch(place: &Place, ports: &Ports, config: &Path, log: &Path) -> Process {
-    let mut command = command(place, &program(), false);
+    let mut command = command(place, &program(), User::Own);
     let at = |port: u16| format!("{}:{port}", ports.address);
     command.arg("discovery").arg("--config-dir").arg(config);
     command.args(["--grpc-addr", &at(ports.grpc), "--http-addr", &at(ports.http)]);

@@ -5,7 +5,7 @@ use super::{
     client::{Client, Request},
     eventually,
     network::Place,
-    process::{Process, command},
+    process::{Process, User, command},
     run,
 };
 use serde_json::Value;
@@ -20,6 +20,7 @@ use std::{
 #[derive(Debug)]
 pub(crate) struct Envoy {
     place: Place,
+    user: User,
     config: PathBuf,
     admin: SocketAddr,
     process: Process,
@@ -31,8 +32,12 @@ impl Envoy {
     pub(crate) fn start(place: &Place, bootstrap: &Bootstrap, dir: &Path, name: &str) -> Self {
         let config = dir.join(format!("{name}.json"));
         fs::write(&config, bootstrap.to_json().to_string()).expect("a bootstrap");
-        let process = launch(place, &config);
-        Self { place: place.clone(), config, admin: bootstrap.admin, process, client: Client::new(place) }
+        let user = match bootstrap.node["metadata"]["INTERCEPTION_MODE"].as_str() {
+            Some("TPROXY") => User::TransparentProxy,
+            _ => User::Proxy,
+        };
+        let process = launch(place, user, &config);
+        Self { place: place.clone(), user, config, admin: bootstrap.admin, process, client: Client::new(place) }
     }
 
     /// Where its admin interface listens, in its place.
@@ -47,7 +52,7 @@ impl Envoy {
 
     /// Starts it again after it ended.
     pub(crate) fn restart(&mut self) {
-        self.process = launch(&self.place, &self.config);
+        self.process = launch(&self.place, self.user, &self.config);
     }
 
     /// Asks the admin interface.
@@ -117,8 +122,8 @@ impl Envoy {
     }
 }
 
-fn launch(place: &Place, config: &Path) -> Process {
-    let mut command = command(place, run().envoy(), true);
+fn launch(place: &Place, user: User, config: &Path) -> Process {
+    let mut command = command(place, run().envoy(), user);
     command.arg("-c").arg(config);
     command.args(["--concurrency", "1", "--disable-hot-restart", "--drain-strategy", "immediate"]);
     command.args(["--log-level", "warning", "--local-address-ip-version", "v4"]);

@@ -59,7 +59,7 @@ impl Network {
     pub(crate) fn bind_anything(&self) {
         let script =
             "echo 1 >/proc/sys/net/ipv4/ip_nonlocal_bind; echo 0 >/proc/sys/net/ipv4/ip_unprivileged_port_start";
-        feed(process::command(&self.node(), "sh".as_ref(), false).args(["-c", script]), "");
+        feed(process::command(&self.node(), "sh".as_ref(), process::User::Own).args(["-c", script]), "");
     }
 
     /// The place of the node itself.

@@ -63,14 +63,36 @@ impl Drop for Process {
     }
 }
 
-/// A command that starts `program` in a place, as the user of the proxy where `as_proxy` says so.
-pub(crate) fn command(place: &Place, program: &Path, as_proxy: bool) -> Command {
+/// Whom a program runs as, in a namespace. Elsewhere it is the user of this process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum User {
+    /// The user of this process.
+    Own,
+    /// The proxy, whose own traffic is not captured.
+    Proxy,
+    /// The proxy where it takes connections that are addressed to others (TPROXY).
+    TransparentProxy,
+}
+
+impl User {
+    fn words(self) -> &'static [&'static str] {
+        const PROXY: [&str; 4] = ["setpriv", "--reuid=1337", "--regid=1337", "--clear-groups"];
+        const TRANSPARENT: [&str; 6] =
+            [PROXY[0], PROXY[1], PROXY[2], PROXY[3], "--inh-caps=+net_admin", "--ambient-caps=+net_admin"];
+        match self {
+            Self::Own => &[],
+            Self::Proxy => &PROXY,
+            Self::TransparentProxy => &TRANSPARENT,
+        }
+    }
+}
+
+/// A command that starts `program` in a place.
+pub(crate) fn command(place: &Place, program: &Path, user: User) -> Command {
     let mut words: Vec<String> = Vec::new();
     if let Place::Namespace(name) = place {
         words.extend(["nsenter".to_owned(), format!("--net=/run/netns/{name}")]);
-        if as_proxy {
-            words.extend(["setpriv", "--reuid=1337", "--regid=1337", "--clear-groups"].map(String::from));
-        }
+        words.extend(user.words().iter().map(ToString::to_string));
     }
     words.push(program.display().to_string());
     let mut command = Command::new(&words[0]);

@@ -8,7 +8,7 @@ use super::{
     eventually,
     network::{Network, Place},
     pod::Pod,
-    process::{Process, command},
+    process::{Process, User, command},
     run,
 };
 use serde_json::Value;
@@ -169,7 +169,7 @@ impl World {
 
     /// A program of the echo kind in a place, with these words of its command line.
     pub(crate) fn run_echo(&self, place: &Place, name: &str, words: &[&str]) -> Process {
-        let mut command = command(place, echo(), false);
+        let mut command = command(place, echo(), User::Own);
         command.args(words);
         Process::start(command, self.dir.join(format!("{name}.log")))
     }
@@ -180,7 +180,7 @@ impl Workload {
         let captured = network.is_some();
         let place = network.map_or(Place::Here, |n| n.add_pod(&pod.name, &pod.ip, pod.sidecar));
         let bind = if captured { "0.0.0.0" } else { &pod.ip };
-        let mut echo = command(&place, echo(), false);
+        let mut echo = command(&place, echo(), User::Own);
         let label = |key| pod.labels.get(key).cloned().unwrap_or_default();
         echo.arg("serve").args(["--name", &label("app"), "--version", &label("version")]);
         echo.args(pod.http.iter().map(|port| format!("--http={bind}:{port}")));
