@@ -10,7 +10,7 @@ mod show;
 mod urls;
 
 use harness::{may_make_namespaces, run};
-use std::process::ExitCode;
+use std::{net::TcpListener, process::ExitCode};
 
 fn main() -> ExitCode {
     let keep = std::env::var("KEEP").is_ok_and(|keep| !keep.is_empty() && keep != "0");
@@ -20,6 +20,10 @@ fn main() -> ExitCode {
     } else {
         println!("This user may not make network namespaces (root may), so the shop runs on loopback addresses:");
         println!("only productpage has an Envoy, and it sends to that Envoy's listeners by itself.");
+        if let Err(error) = TcpListener::bind(("127.0.0.1", shop::PORT)) {
+            println!("Port {} of 127.0.0.1, which that takes, is not free ({error}): is another demo up?", shop::PORT);
+            return ExitCode::FAILURE;
+        }
     }
     println!("Starting mainsheet, the workloads and their Envoys …");
     let world = shop::start(captured);
