@@ -2,4 +2,5 @@
 
 pub mod destination_rule;
 pub mod mesh;
+pub mod peer_authentication;
 pub mod virtual_service;

@@ -1,5 +1,9 @@
 //! Names: small, cheaply cloned, ordered. They say what a thing is called and nothing of what it is.
 
+mod spiffe;
+
+pub use spiffe::{NotSpiffe, Spiffe};
+
 use std::{
     borrow::{Borrow, Cow},
     fmt,
@@ -135,6 +139,7 @@ kinds! {
     MESH_CONFIG = "MeshConfig",
     NAMESPACE = "Namespace",
     NODE = "Node",
+    PEER_AUTHENTICATION = "PeerAuthentication",
     POD = "Pod",
     REPLICA_SET = "ReplicaSet",
     SECRET = "Secret",

@@ -6,6 +6,7 @@ mod environment;
 mod kubernetes;
 mod mesh;
 mod node;
+mod peer_authentication;
 mod raw;
 mod regex;
 #[cfg(test)]
@@ -89,7 +90,12 @@ fn read(id: &ObjectRef, raw: &Value, context: &Context) -> Parsed<Object> {
     }
     let version = raw["apiVersion"].as_str().unwrap_or_default();
     let group = group(version);
-    if group == "networking.istio.io" && !NETWORKING_VERSIONS.contains(&version) {
+    let versions = match group {
+        "networking.istio.io" => NETWORKING_VERSIONS,
+        "security.istio.io" => SECURITY_VERSIONS,
+        _ => &[],
+    };
+    if !versions.is_empty() && !versions.contains(&version) {
         return (None, vec![unknown(id, version)]);
     }
     match (group, id.kind.as_str()) {
@@ -106,6 +112,9 @@ fn read(id: &ObjectRef, raw: &Value, context: &Context) -> Parsed<Object> {
         ("networking.istio.io", "VirtualService") => {
             of(Object::VirtualService, virtual_service::virtual_service(raw, context))
         }
+        ("security.istio.io", "PeerAuthentication") => {
+            of(Object::PeerAuthentication, peer_authentication::peer_authentication(raw, context))
+        }
         _ if IGNORED.contains(&(group, id.kind.as_str())) => (None, Vec::new()),
         _ => (None, vec![unknown(id, version)]),
     }
@@ -114,6 +123,9 @@ fn read(id: &ObjectRef, raw: &Value, context: &Context) -> Parsed<Object> {
 /// The versions of Istio's networking kinds, which all have the same fields.
 const NETWORKING_VERSIONS: &[&str] =
     &["networking.istio.io/v1", "networking.istio.io/v1beta1", "networking.istio.io/v1alpha3"];
+
+/// The versions of Istio's security kinds.
+const SECURITY_VERSIONS: &[&str] = &["security.istio.io/v1", "security.istio.io/v1beta1"];
 
 /// Kinds that manifests hold beside those that the mesh reads: they are left out without a word.
 const IGNORED: &[(&str, &str)] = &[
@@ -157,7 +169,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("networking.k8s.io", "Ingress"),
     ("networking.k8s.io", "IngressClass"),
     ("security.istio.io", "AuthorizationPolicy"),
-    ("security.istio.io", "PeerAuthentication"),
     ("security.istio.io", "RequestAuthentication"),
     ("telemetry.istio.io", "Telemetry"),
 ];

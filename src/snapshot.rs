@@ -6,6 +6,7 @@
 mod delta;
 mod derive;
 mod destination;
+mod peer_authentication;
 mod routing;
 mod view;
 
@@ -16,8 +17,8 @@ pub use view::{Face, Families, Place, Target, View, ViewKey};
 use crate::{
     id::{Host, Kind, Namespace, ObjectRef, ServiceKey, Shared},
     model::{
-        Change, ClusterNode, DestinationRule, EndpointSet, Mesh, NamespaceInfo, Object, ObjectKey, Pod, Service, Slice,
-        State, VirtualService,
+        Change, ClusterNode, DestinationRule, EndpointSet, Mesh, NamespaceInfo, Object, ObjectKey, PeerAuthentication,
+        Pod, Service, Slice, State, VirtualService,
     },
     problem::Problem,
 };
@@ -47,6 +48,8 @@ pub struct Snapshot {
     pub virtual_services: OrdMap<ObjectKey, Shared<VirtualService>>,
     /// DestinationRules by namespace and name.
     pub destination_rules: OrdMap<ObjectKey, Shared<DestinationRule>>,
+    /// PeerAuthentications by namespace and name.
+    pub peer_authentications: OrdMap<ObjectKey, Shared<PeerAuthentication>>,
     nodes: OrdMap<Arc<str>, Arc<ClusterNode>>,
     slices: OrdMap<ObjectRef, Arc<Slice>>,
     index: Index,
@@ -106,6 +109,7 @@ impl Snapshot {
             pods: OrdMap::new(),
             virtual_services: OrdMap::new(),
             destination_rules: OrdMap::new(),
+            peer_authentications: OrdMap::new(),
             nodes: OrdMap::new(),
             slices: OrdMap::new(),
             index: Index::default(),
@@ -159,6 +163,7 @@ impl Snapshot {
             Object::Service(service) => self.define(id, Some(service), dirty),
             Object::VirtualService(rule) => self.set_virtual_service(key, Some(rule)),
             Object::DestinationRule(rule) => self.set_destination_rule(key, Some(*rule)),
+            Object::PeerAuthentication(policy) => self.set_peer_authentication(key, Some(policy), dirty),
         }
     }
 
@@ -175,6 +180,7 @@ impl Snapshot {
             k if *k == Kind::SERVICE => self.define(id, None, dirty),
             k if *k == Kind::VIRTUAL_SERVICE => self.set_virtual_service(key, None),
             k if *k == Kind::DESTINATION_RULE => self.set_destination_rule(key, None),
+            k if *k == Kind::PEER_AUTHENTICATION => self.set_peer_authentication(key, None, dirty),
             _ => self.set_mesh(id, None, dirty),
         }
     }
@@ -187,7 +193,8 @@ impl Snapshot {
         }
         // A MeshConfig of its own goes before a ConfigMap, as its kind comes after.
         let mesh = self.settings.get_max().map_or(&self.base, |(_, mesh)| mesh).clone();
-        if (&self.mesh.trust_domain, &self.mesh.cluster) != (&mesh.trust_domain, &mesh.cluster) {
+        let shown = |m: &Mesh| (m.trust_domain.clone(), m.cluster.clone(), m.root_namespace.clone());
+        if shown(&self.mesh) != shown(&mesh) {
             dirty.extend(self.index.endpoints.keys().cloned());
         }
         self.mesh = mesh;

@@ -10,6 +10,10 @@ use std::sync::Arc;
 pub struct Mesh {
     /// The identity domain.
     pub trust_domain: Arc<str>,
+    /// Further identity domains whose identities count as those of this one (`trustDomainAliases`).
+    pub trust_domain_aliases: Vec<Arc<str>>,
+    /// TLS between workloads (`meshMTLS`).
+    pub mtls: MeshTls,
     /// The namespace whose configuration is the default of all.
     pub root_namespace: Namespace,
     /// The DNS suffix of the cluster's services.
@@ -58,6 +62,8 @@ impl Default for Mesh {
     fn default() -> Self {
         Self {
             trust_domain: "cluster.local".into(),
+            trust_domain_aliases: Vec::new(),
+            mtls: MeshTls::default(),
             root_namespace: "istio-system".into(),
             domain: "cluster.local".into(),
             cluster: "Kubernetes".into(),
@@ -80,6 +86,24 @@ impl Default for Mesh {
             clusters: Shared::new(ClusterDefaults::default()),
             features: Features::default(),
         }
+    }
+}
+
+/// TLS between workloads.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct MeshTls {
+    /// TLS 1.3 alone is taken, where otherwise 1.2 is too.
+    pub only_13: bool,
+    /// The ciphers; empty for the usual ones.
+    pub cipher_suites: Vec<Arc<str>>,
+    /// The curves; empty for Envoy's.
+    pub ecdh_curves: Vec<Arc<str>>,
+}
+
+impl Mesh {
+    /// The identity domain and all its aliases, the domain itself first.
+    pub fn trust_domains(&self) -> impl Iterator<Item = &Arc<str>> {
+        std::iter::once(&self.trust_domain).chain(&self.trust_domain_aliases)
     }
 }
 

@@ -80,6 +80,8 @@ pub enum IdentitySource {
     None,
     /// An agent beside it, which serves secrets on the bootstrap's cluster `sds-grpc`.
     Agent,
+    /// The control plane, over the stream that everything else comes by.
+    ControlPlane,
 }
 
 /// What a proxy's metadata sets for itself.

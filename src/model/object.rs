@@ -1,6 +1,8 @@
 //! Any one parsed object, so that sources hand all kinds over the same way.
 
-use super::{ClusterNode, DestinationRule, Mesh, NamespaceInfo, Pod, Service, Slice, VirtualService};
+use super::{
+    ClusterNode, DestinationRule, Mesh, NamespaceInfo, PeerAuthentication, Pod, Service, Slice, VirtualService,
+};
 use crate::{
     id::{Kind, Namespace, ObjectRef},
     problem::Problem,
@@ -26,6 +28,8 @@ pub enum Object {
     VirtualService(VirtualService),
     /// A DestinationRule.
     DestinationRule(Box<DestinationRule>),
+    /// A PeerAuthentication.
+    PeerAuthentication(PeerAuthentication),
 }
 
 /// What a source has learnt of one object.
@@ -79,6 +83,7 @@ impl Object {
             Self::Slice(_) => Kind::ENDPOINT_SLICE,
             Self::VirtualService(_) => Kind::VIRTUAL_SERVICE,
             Self::DestinationRule(_) => Kind::DESTINATION_RULE,
+            Self::PeerAuthentication(_) => Kind::PEER_AUTHENTICATION,
         }
     }
 }

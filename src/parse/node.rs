@@ -64,8 +64,9 @@ pub fn node(json: &Value) -> Result<Node, String> {
             "NONE" => Interception::None,
             _ => Interception::Redirect,
         },
-        identity: match metadata.text("ISTIO_VERSION") {
-            "" => IdentitySource::None,
+        identity: match (metadata.text("ISTIO_VERSION"), metadata.text("IDENTITY")) {
+            (_, "ads") => IdentitySource::ControlPlane,
+            ("", _) => IdentitySource::None,
             _ => IdentitySource::Agent,
         },
         version: metadata.shared("ISTIO_VERSION"),

@@ -23,6 +23,8 @@ pub struct Delta {
     pub destination_rules: Vec<Shared<DestinationRule>>,
     /// Namespaces whose pods or services differ, or whose labels do.
     pub namespaces: BTreeSet<Namespace>,
+    /// Namespaces whose PeerAuthentications differ; `None` among them stands for the mesh's own.
+    pub peers: BTreeSet<Option<Namespace>>,
     /// Nodes, or the label keys that tell one client's view from another's, differ.
     pub clients: bool,
 }
@@ -52,6 +54,10 @@ impl Delta {
         for (_, old, new) in changed(&old.destination_rules, &new.destination_rules) {
             delta.destination_rules.extend(old.into_iter().chain(new).cloned());
         }
+        for (key, ..) in changed(&old.peer_authentications, &new.peer_authentications) {
+            let root = [old, new].iter().any(|s| s.mesh.root_namespace == key.namespace);
+            delta.peers.insert((!root).then(|| key.namespace.clone()));
+        }
         for (key, ..) in changed(&old.pods, &new.pods) {
             delta.namespaces.insert(key.namespace.clone());
         }
@@ -70,6 +76,7 @@ impl Delta {
             && self.virtual_services.is_empty()
             && self.destination_rules.is_empty()
             && self.namespaces.is_empty()
+            && self.peers.is_empty()
     }
 }
 

@@ -7,8 +7,8 @@ use super::{Index, Snapshot, add_to, drop_from, enlist, unlist};
 use crate::{
     id::{Host, Kind, Namespace, ObjectRef, ServiceKey, Shared},
     model::{
-        Endpoint, EndpointAddress, EndpointSet, Health, Labels, Locality, ObjectKey, Pod, Registry, Service, Slice,
-        SliceEndpoint, TargetPort, selects,
+        Endpoint, EndpointAddress, EndpointSet, Health, Labels, Locality, MtlsMode, ObjectKey, Pod, Registry, Service,
+        Slice, SliceEndpoint, TargetPort, selects,
     },
 };
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
@@ -220,7 +220,7 @@ impl Snapshot {
             network: labels.get("topology.istio.io/network").cloned().unwrap_or_default(),
             locality: pod.map(|p| self.locality_of(p)).unwrap_or_default(),
             weight: 1,
-            tls: labels.get("security.istio.io/tlsMode").is_some_and(|m| &**m == "istio"),
+            tls: pod.is_some_and(|p| self.takes_mtls(p, port)),
             health,
             workload: pod.map(|p| p.workload.clone()).unwrap_or_default(),
             namespace: pod.map_or_else(|| "".into(), |p| p.namespace.clone()),
@@ -230,6 +230,12 @@ impl Snapshot {
             subdomain: pod.map(|p| p.subdomain.clone()).unwrap_or_default(),
             labels,
         }
+    }
+
+    /// Whether a pod has a proxy that takes mutual TLS, and no policy says otherwise of the port.
+    fn takes_mtls(&self, pod: &Pod, port: u16) -> bool {
+        pod.labels.get("security.istio.io/tlsMode").is_some_and(|m| &**m == "istio")
+            && self.peer_mtls(&pod.namespace, &pod.labels).at(port) != MtlsMode::Disable
     }
 
     fn spiffe(&self, pod: &Pod) -> Arc<str> {

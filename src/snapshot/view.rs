@@ -7,7 +7,7 @@ use crate::{
     id::{Kind, Namespace, ObjectRef, Shared},
     model::{
         Endpoint, EndpointSet, Health, IdentitySource, Interception, Labels, Locality, Node, NodeSettings, ObjectKey,
-        Pod, Protocol, Registry, Resolution, Role, Service, locality_label, selects,
+        PeerMtls, Pod, Protocol, Registry, Resolution, Role, Service, locality_label, selects,
     },
 };
 use std::{net::IpAddr, sync::Arc};
@@ -34,6 +34,8 @@ pub struct ViewKey {
     pub place: Option<Place>,
     /// How it listens and what it calls itself: listeners depend on it.
     pub face: Option<Face>,
+    /// Whether its workload takes mutual TLS: its inbound side depends on it.
+    pub mtls: Option<Shared<PeerMtls>>,
     /// What it serves: its inbound side depends on it.
     pub targets: Option<Arc<[Target]>>,
 }
@@ -171,6 +173,7 @@ impl Snapshot {
                 canonical_revision: label("service.istio.io/canonical-revision", "latest"),
                 mesh: node.mesh.clone(),
             }),
+            mtls: Some(Shared::new(self.peer_mtls(&node.namespace, labels))),
             targets: Some(self.targets(node, pod)),
         }
     }
@@ -180,6 +183,8 @@ impl Snapshot {
         delta.whole
             || delta.clients
             || delta.namespaces.contains(&node.namespace)
+            || delta.peers.contains(&None)
+            || delta.peers.contains(&Some(node.namespace.clone()))
             || delta.endpoints.keys().any(|service| service.namespace == node.namespace)
     }
 

@@ -18,8 +18,8 @@ use super::{
     part::{Affected, Unit},
 };
 use crate::{
-    id::Host,
-    model::{Resolution, Service},
+    id::{Host, Shared},
+    model::{MtlsMode, Resolution, Service},
     snapshot::{Delta, View},
 };
 use outbound::Outbound;
@@ -34,6 +34,7 @@ pub(super) fn units(view: &View<'_>) -> BTreeSet<Unit> {
 pub(super) fn affected(old: &View<'_>, new: &View<'_>, delta: &Delta) -> Affected {
     let mut hosts = rule_hosts(old, new, delta);
     let depends = |host: &Host| [old, new].iter().any(|v| v.service(host).is_some_and(|s| holds_endpoints(v, s)));
+    hosts.extend(newly_taking(old, new, delta));
     let ends = delta.endpoints.iter().filter(|(key, accounts)| **accounts || depends(&key.host));
     hosts.extend(ends.map(|(key, _)| key.host.clone()));
     Affected::Units(hosts.into_iter().map(Unit::Host).collect())
@@ -51,6 +52,16 @@ pub(super) fn rule_hosts(old: &View<'_>, new: &View<'_>, delta: &Delta) -> BTree
         }
     }
     hosts
+}
+
+/// The hosts whose namespace, as its clients take it, has come to take mutual TLS or ceased to.
+fn newly_taking(old: &View<'_>, new: &View<'_>, delta: &Delta) -> BTreeSet<Host> {
+    let taking =
+        |view: &View<'_>, service: &Service| view.snapshot.namespace_mtls(&service.namespace) != MtlsMode::Disable;
+    let differs = |s: &&Shared<Service>| taking(old, s) != taking(new, s);
+    let named = |s: &&Shared<Service>| delta.peers.contains(&None) || delta.peers.contains(&Some(s.namespace.clone()));
+    let services = [old, new].into_iter().filter(|_| !delta.peers.is_empty()).flat_map(View::services);
+    services.filter(named).filter(differs).map(|s| s.host.clone()).collect()
 }
 
 /// Whether a service's clusters depend on its endpoints: DNS clusters hold them, and whether clients that dial

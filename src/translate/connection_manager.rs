@@ -3,7 +3,7 @@
 use super::{access_log::AccessLog, http_filter, network_filter, trace::Tracing};
 use crate::{
     id::Shared,
-    model::PathNormalization,
+    model::{IdentitySource, PathNormalization},
     pb::{
         self,
         envoy::{
@@ -44,6 +44,8 @@ pub(super) struct Settings {
     idle_timeout: Option<u64>,
     tracing: Option<Tracing>,
     log: Option<AccessLog>,
+    /// The proxy has a certificate of the mesh.
+    mtls: bool,
 }
 
 impl Settings {
@@ -65,6 +67,7 @@ impl Settings {
             idle_timeout: face.and_then(|f| f.settings.idle_timeout),
             tracing,
             log: AccessLog::to(&mesh.access_log_file),
+            mtls: key.identity != IdentitySource::None,
         })
     }
 }
@@ -121,7 +124,7 @@ impl Manager {
         let id = UuidRequestIdConfig { use_request_id_for_trace_sampling: pb::boolean(true), ..Default::default() };
         let mut manager = HttpConnectionManager {
             stat_prefix: format!("{};", self.stat_prefix),
-            http_filters: http_filter::filters(self.grpc_web),
+            http_filters: http_filter::filters(self.grpc_web, settings.mtls && matches!(self.routes, Routes::Named(_))),
             normalize_path: pb::boolean(settings.normalization != PathNormalization::None),
             merge_slashes: merge,
             path_with_escaped_slashes_action: escaped.into(),

@@ -1,14 +1,20 @@
 //! HTTP filters, in the order in which requests pass them.
 
+use super::tls::{ALPN, METADATA};
 use crate::pb::{
     self,
+    envoy::config::core::v3::{
+        DataSource, SubstitutionFormatString, data_source::Specifier, substitution_format_string::Format,
+    },
     envoy::extensions::filters::{
+        common::set_filter_state::v3::{FilterStateValue, filter_state_value, filter_state_value::SharedWithUpstream},
         http::{
             cors::v3::Cors,
             fault::v3::HttpFault,
             grpc_stats::v3::{FilterConfig, filter_config::PerMethodStatSpecifier},
             grpc_web::v3::GrpcWeb,
             router::v3::Router,
+            set_filter_state::v3::Config as SetFilterState,
         },
         network::http_connection_manager::v3::{HttpFilter, http_filter::ConfigType},
     },
@@ -17,7 +23,10 @@ use prost::Name;
 
 /// The filters of a connection manager. Faults and cross-origin policies are configured by routes; the filters
 /// only have to be there.
-pub(super) fn filters(grpc_web: bool) -> Vec<HttpFilter> {
+///
+/// With `announce` the servers of the mesh are told that a connection holds requests, where the cluster does not
+/// know it: it has the application protocols to offer in its metadata.
+pub(super) fn filters(grpc_web: bool, announce: bool) -> Vec<HttpFilter> {
     let stats = FilterConfig {
         emit_filter_state: true,
         per_method_stat_specifier: Some(PerMethodStatSpecifier::StatsForAllMethods(pb::google::protobuf::BoolValue {
@@ -30,9 +39,30 @@ pub(super) fn filters(grpc_web: bool) -> Vec<HttpFilter> {
         filter("envoy.filters.http.grpc_stats", &stats),
         filter("envoy.filters.http.fault", &HttpFault::default()),
         filter("envoy.filters.http.cors", &Cors {}),
-        filter("envoy.filters.http.router", &Router::default()),
     ];
-    web.into_iter().chain(rest).collect()
+    let announced = announce.then(|| filter("envoy.filters.http.set_filter_state", &announcement()));
+    let router = filter("envoy.filters.http.router", &Router::default());
+    web.into_iter().chain(rest).chain(announced).chain([router]).collect()
+}
+
+/// Offers what the cluster's metadata says, and where it says nothing what the cluster itself does.
+fn announcement() -> SetFilterState {
+    let text = |text: String| DataSource { specifier: Some(Specifier::InlineString(text)), ..Default::default() };
+    let format = SubstitutionFormatString {
+        omit_empty_values: true,
+        format: Some(Format::TextFormatSource(text(format!("%METADATA(CLUSTER:{METADATA}:{ALPN})%")))),
+        ..Default::default()
+    };
+    SetFilterState {
+        on_request_headers: vec![FilterStateValue {
+            key: Some(filter_state_value::Key::ObjectKey("envoy.network.application_protocols".into())),
+            value: Some(filter_state_value::Value::FormatString(format)),
+            shared_with_upstream: SharedWithUpstream::Once.into(),
+            skip_if_empty: true,
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
 }
 
 fn filter(name: &str, config: &impl Name) -> HttpFilter {

@@ -57,6 +57,7 @@ impl PartKind {
         ViewKey {
             place: whole.place.clone().filter(|_| place),
             face: whole.face.clone().filter(|_| face),
+            mtls: whole.mtls.clone().filter(|_| targets),
             targets: whole.targets.clone().filter(|_| targets),
             ..whole.clone()
         }

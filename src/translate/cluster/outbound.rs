@@ -8,7 +8,8 @@ use super::{
 use crate::{
     id::{ObjectRef, ResourceType, Shared},
     model::{
-        ClusterDefaults, EndpointSet, IdentitySource, Labels, Registry, Service, ServicePort, TlsMode, TrafficPolicy,
+        ClusterDefaults, EndpointSet, IdentitySource, Labels, Protocol, Registry, Service, ServicePort, TlsMode,
+        TrafficPolicy,
     },
     pb::{
         self,
@@ -24,7 +25,10 @@ use crate::{
         google::protobuf::{Struct, Value, value},
     },
     snapshot::{Families, View},
-    translate::{Input, Resource},
+    translate::{
+        Input, Resource,
+        tls::{ALPN, METADATA},
+    },
 };
 use prost::Message;
 use std::{collections::BTreeMap, sync::Arc};
@@ -162,7 +166,18 @@ impl Outbound {
         if !self.subset.is_empty() {
             set("subset", pb::string(&*self.subset));
         }
-        Metadata { filter_metadata: BTreeMap::from([("istio".to_owned(), istio)]), ..Default::default() }
+        let mut filter_metadata = BTreeMap::from([("istio".to_owned(), istio)]);
+        if self.offers_mesh_tls() && self.port().protocol == Protocol::Auto {
+            let offered = pb::fields([(ALPN, pb::string(tls::ANY_HTTP))]);
+            filter_metadata.insert(METADATA.to_owned(), offered);
+        }
+        Metadata { filter_metadata, ..Default::default() }
+    }
+
+    /// Whether connections may be secured with the mesh's identities.
+    fn offers_mesh_tls(&self) -> bool {
+        let asked = self.policy.tls.as_ref().is_some_and(|t| t.mode == TlsMode::IstioMutual);
+        self.security == Security::Auto || (self.security == Security::Policy && asked)
     }
 
     /// The name in statistics: the cluster's own, or what the mesh's pattern makes of it. The `;` ends it where

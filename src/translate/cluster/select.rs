@@ -4,11 +4,12 @@ use super::outbound_name;
 use crate::{
     id::{ObjectRef, Shared},
     model::{
-        ClusterDefaults, DestinationRule, IdentitySource, Labels, LoadBalancerKind, Protocol, Registry, Resolution,
-        Role, Service, ServicePort, Subset, TlsMode, TrafficPolicy,
+        ClusterDefaults, DestinationRule, IdentitySource, Labels, LoadBalancerKind, MtlsMode, Protocol, Registry,
+        Resolution, Role, Service, ServicePort, Subset, TlsMode, TrafficPolicy,
     },
     problem::{FieldPath, Problem},
     snapshot::View,
+    translate::tls,
 };
 use std::sync::Arc;
 
@@ -155,7 +156,8 @@ impl One<'_> {
     /// Whether the endpoints may take mutual TLS. A client that dials an address itself cannot tell whether that
     /// one does, so there all of them must.
     fn servers_may_take_mtls(&self, discovery: Discovery) -> bool {
-        if self.service.external {
+        let namespace = &self.service.namespace;
+        if self.service.external || self.view.snapshot.namespace_mtls(namespace) == MtlsMode::Disable {
             return false;
         }
         if discovery != Discovery::OriginalDst {
@@ -183,7 +185,8 @@ fn policy(rule: Option<&DestinationRule>, subset: Option<&Subset>, port: u16, me
 /// The identities that the endpoints of a service may have.
 pub(super) fn accounts(view: &View<'_>, service: &Service) -> Vec<Arc<str>> {
     let ends = view.endpoints(service).map_or(&[][..], |set| &set.accounts);
-    let mut all: Vec<_> = service.accounts.iter().chain(ends).cloned().collect();
+    let mesh = &view.snapshot.mesh;
+    let mut all: Vec<_> = service.accounts.iter().chain(ends).flat_map(|account| tls::aliases(mesh, account)).collect();
     all.sort();
     all.dedup();
     all

@@ -16,9 +16,8 @@ use crate::{
                     cluster::{ClusterDiscoveryType, DiscoveryType, TransportSocketMatch},
                 },
                 core::v3::{
-                    AggregatedConfigSource, ApiConfigSource, ApiVersion, ConfigSource, DataSource, GrpcService,
-                    ProxyProtocolConfig, TransportSocket, api_config_source::ApiType,
-                    config_source::ConfigSourceSpecifier, data_source, grpc_service, proxy_protocol_config::Version,
+                    AggregatedConfigSource, ApiVersion, ConfigSource, DataSource, ProxyProtocolConfig, TransportSocket,
+                    config_source::ConfigSourceSpecifier, data_source, proxy_protocol_config::Version,
                     transport_socket,
                 },
             },
@@ -36,12 +35,14 @@ use crate::{
         },
         google::protobuf::Struct,
     },
+    translate::tls,
 };
 use prost::Name;
 use std::sync::Arc;
 
-/// The bootstrap's cluster on which an agent serves secrets.
-const AGENT: &str = "sds-grpc";
+/// What connections offer that hold requests of whichever version. No version's own name is among them, so that servers
+/// look at the first bytes for it.
+pub(super) const ANY_HTTP: &str = "istio-http/1.1,istio";
 /// Where Linux distributions keep the authorities that they trust.
 const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 
@@ -49,7 +50,7 @@ const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 pub(super) fn secure(input: &Outbound, cluster: &mut Cluster, options: &mut Options) {
     match (input.security, &input.policy.tls) {
         (Security::Auto, _) => {
-            let socket = tls_socket(&mesh_context(input.sni(), &input.accounts, options.is_http2()));
+            let socket = tls_socket(&mesh_context(input, input.sni(), &input.accounts, options));
             if cluster.cluster_discovery_type == Some(ClusterDiscoveryType::Type(DiscoveryType::OriginalDst.into())) {
                 cluster.transport_socket = Some(socket);
             } else {
@@ -59,7 +60,7 @@ pub(super) fn secure(input: &Outbound, cluster: &mut Cluster, options: &mut Opti
         (Security::Policy, Some(tls)) if tls.mode == TlsMode::IstioMutual => {
             let sni = if tls.sni.is_empty() { input.sni() } else { tls.sni.to_string() };
             let names = if tls.subject_alt_names.is_empty() { &input.accounts } else { &tls.subject_alt_names };
-            cluster.transport_socket = Some(tls_socket(&mesh_context(sni, names, options.is_http2())));
+            cluster.transport_socket = Some(tls_socket(&mesh_context(input, sni, names, options)));
         }
         (Security::Policy, Some(tls)) => {
             cluster.transport_socket = Some(tls_socket(&user_context(input, tls, options)));
@@ -104,19 +105,23 @@ fn either(mutual: TransportSocket) -> Vec<TransportSocketMatch> {
 }
 
 /// TLS with the mesh's identities.
-fn mesh_context(sni: String, accounts: &[Arc<str>], http2: bool) -> UpstreamTlsContext {
-    let alpn: &[&str] = match http2 {
-        true => &["istio-peer-exchange", "istio", "h2"],
-        false => &["istio-peer-exchange", "istio"],
+///
+/// What is offered as application protocols tells a server of the mesh what the connection holds, which Istio's proxies
+/// do with a filter of their own. Where the cluster is for anything, it offers what is for bytes, and the connection
+/// managers offer [`ANY_HTTP`].
+fn mesh_context(input: &Outbound, sni: String, accounts: &[Arc<str>], options: &Options) -> UpstreamTlsContext {
+    let alpn: &[&str] = match input.port().protocol {
+        _ if options.is_http2() => &["istio-h2", "istio", "h2"],
+        protocol if protocol.is_http() => &["istio-http/1.1", "istio", "http/1.1"],
+        _ => &["istio"],
     };
-    let source = || Some(agent(true));
     UpstreamTlsContext {
         sni,
         common_tls_context: Some(CommonTlsContext {
             tls_params: Some(versions()),
             alpn_protocols: alpn.iter().map(|&p| p.to_owned()).collect(),
-            tls_certificate_sds_secret_configs: vec![secret("default".to_owned(), source())],
-            validation_context_type: Some(combined(accounts, "", secret("ROOTCA".to_owned(), source()))),
+            tls_certificate_sds_secret_configs: vec![tls::secret(tls::CERTIFICATE, input.identity)],
+            validation_context_type: Some(combined(accounts, "", tls::secret(tls::ROOTS, input.identity))),
             ..Default::default()
         }),
         ..Default::default()
@@ -181,10 +186,10 @@ fn from_secret(common: &mut CommonTlsContext, tls: &ClientTls, names: &[Arc<str>
 fn from_agent(common: &mut CommonTlsContext, tls: &ClientTls, names: &[Arc<str>]) {
     if tls.mode == TlsMode::Mutual {
         let name = format!("file-cert:{}~{}", tls.certificate, tls.key);
-        common.tls_certificate_sds_secret_configs = vec![secret(name, Some(agent(false)))];
+        common.tls_certificate_sds_secret_configs = vec![secret(name, Some(agent()))];
     }
     let roots = if tls.ca.is_empty() { "system" } else { &*tls.ca };
-    let roots = secret(format!("file-root:{roots}"), Some(agent(false)));
+    let roots = secret(format!("file-root:{roots}"), Some(agent()));
     common.validation_context_type = Some(combined(names, &tls.crl, roots));
 }
 
@@ -241,24 +246,10 @@ fn secret(name: String, source: Option<ConfigSource>) -> SdsSecretConfig {
     SdsSecretConfig { name, sds_config: source }
 }
 
-/// The agent beside the proxy as a source of secrets; `forever` to wait for it without end.
-fn agent(forever: bool) -> ConfigSource {
-    let service = GrpcService {
-        target_specifier: Some(grpc_service::TargetSpecifier::EnvoyGrpc(grpc_service::EnvoyGrpc {
-            cluster_name: AGENT.to_owned(),
-            ..Default::default()
-        })),
-        ..Default::default()
-    };
+/// The agent beside the proxy as a source of secrets that are files.
+fn agent() -> ConfigSource {
     ConfigSource {
-        config_source_specifier: Some(ConfigSourceSpecifier::ApiConfigSource(ApiConfigSource {
-            api_type: ApiType::Grpc.into(),
-            transport_api_version: ApiVersion::V3.into(),
-            grpc_services: vec![service],
-            set_node_on_first_message_only: true,
-            ..Default::default()
-        })),
-        initial_fetch_timeout: forever.then(|| pb::millis(0)),
+        config_source_specifier: Some(tls::agent()),
         resource_api_version: ApiVersion::V3.into(),
         ..Default::default()
     }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     id::{ObjectRef, ResourceType},
-    model::{IdentitySource, Interception, Protocol, Role},
+    model::{IdentitySource, Interception, MtlsMode, Protocol, Role},
     pb::{
         self,
         envoy::config::{core::v3::TrafficDirection, listener::v3::Listener},
@@ -28,7 +28,7 @@ use std::{
 
 const NAME: &str = "virtualInbound";
 
-/// Nothing: what the workload serves is in the key, and the mesh's settings change everything.
+/// Nothing: what the workload serves and whether by mutual TLS is in the key, and the mesh's settings change everything.
 pub(in crate::translate) fn affected(_: &View<'_>, _: &Delta) -> Affected {
     Affected::Units(BTreeSet::new())
 }
@@ -42,6 +42,7 @@ pub(in crate::translate) fn build(view: &View<'_>, renderer: &dyn Renderer) -> B
     let mut resources = vec![renderer.get(&cluster(view, None, &[]))];
     resources.extend(ports.iter().map(|(target, all)| renderer.get(&cluster(view, Some(*target), all))));
     if captured {
+        problems.extend(closed(view));
         resources.push(renderer.get(&VirtualInbound::select(view, &ports)));
     }
     Built { resources, problems }
@@ -72,11 +73,28 @@ fn ports<'a>(view: &View<'a>, problems: &mut Vec<Problem>) -> BTreeMap<u16, Vec<
     ports
 }
 
-fn mode(view: &View<'_>) -> Mode {
-    match view.key.identity {
-        IdentitySource::Agent => Mode::Permissive,
-        IdentitySource::None => Mode::Disable,
+/// What a port of the workload takes; `None` for those that are not named.
+fn mode(view: &View<'_>, port: Option<u16>) -> Mode {
+    let asked = view.key.mtls.as_ref().map_or(MtlsMode::default(), |m| port.map_or(m.mode, |p| m.at(p)));
+    match (view.key.identity, asked) {
+        (_, MtlsMode::Disable) | (IdentitySource::None, MtlsMode::Permissive) => Mode::Disable,
+        (_, MtlsMode::Permissive) => Mode::Permissive,
+        (IdentitySource::None, MtlsMode::Strict) => Mode::Closed,
+        (_, MtlsMode::Strict) => Mode::Strict,
     }
+}
+
+/// What is wrong where mutual TLS alone is asked for and the proxy has no certificate.
+fn closed(view: &View<'_>) -> Option<Problem> {
+    let mtls = view.key.mtls.as_ref().filter(|_| view.key.identity == IdentitySource::None)?;
+    let strict = mtls.mode == MtlsMode::Strict || mtls.ports.values().any(|m| *m == MtlsMode::Strict);
+    let message = format!(
+        "asks for mutual TLS alone, but proxies of {} have no certificate of the mesh, so connections to them are \
+         refused; give them a source of certificates, or write PERMISSIVE",
+        view.key.namespace
+    );
+    let source = mtls.sources.last().filter(|_| strict)?;
+    Some(Problem::warning(source, FieldPath::new("spec").field("mtls"), message))
 }
 
 fn cluster(view: &View<'_>, target: Option<u16>, all: &[&Target]) -> InboundCluster {
@@ -112,7 +130,7 @@ struct VirtualInbound {
     detection_timeout: u64,
     common: Common,
     ports: Vec<InboundPort>,
-    services: Vec<ObjectRef>,
+    sources: Vec<ObjectRef>,
 }
 
 impl VirtualInbound {
@@ -121,12 +139,19 @@ impl VirtualInbound {
         let face = view.key.face.as_ref();
         let addresses = wildcards(view);
         let first = ports.values().filter_map(|all| all.first());
+        let policies = view.key.mtls.iter().flat_map(|m| &m.sources);
+        // A policy may name ports that no service leads to.
+        let named = view.key.mtls.iter().flat_map(|m| m.ports.keys()).filter(|port| !ports.contains_key(port));
+        let passthrough = std::iter::once(None)
+            .chain(named.map(|port| Some(*port)))
+            .map(|at| InboundPort::passthrough(at, mode(view, at)));
         let port = |t: &&Target| InboundPort {
             target: Some(t.target),
+            at: Some(t.target),
             port: t.port,
             host: t.service.host.shared(),
             protocol: t.protocol,
-            mode: mode(view),
+            mode: mode(view, Some(t.target)),
         };
         Self {
             port: mesh.inbound_port,
@@ -135,13 +160,13 @@ impl VirtualInbound {
             detection_timeout: mesh.detection_timeout,
             common: Common {
                 settings: Settings::of(view),
-                tls: MutualTls { trust_domain: mesh.trust_domain.clone() },
+                tls: MutualTls::of(view),
                 address: addresses.first().cloned().unwrap_or_default(),
                 idle_timeout: face.and_then(|f| f.settings.idle_timeout),
                 log: AccessLog::to(&mesh.access_log_file),
             },
-            services: first.clone().map(|t| t.service.source.clone()).collect(),
-            ports: [InboundPort::passthrough(mode(view))].into_iter().chain(first.map(port)).collect(),
+            sources: first.clone().map(|t| &t.service.source).chain(policies).cloned().collect(),
+            ports: passthrough.chain(first.map(port)).collect(),
             addresses,
         }
     }
@@ -173,6 +198,6 @@ impl Input for VirtualInbound {
             connection_balance_config: self.exact_balance.then(exact_balance),
             ..Default::default()
         };
-        Resource::new(ResourceType::Listener, NAME, message.encode_to_vec(), self.services.clone())
+        Resource::new(ResourceType::Listener, NAME, message.encode_to_vec(), self.sources.clone())
     }
 }

@@ -25,20 +25,23 @@ const MESH_TCP: &[&str] = &["istio-peer-exchange", "istio"];
 /// Whether a port takes mutual TLS.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) enum Mode {
+    /// It takes nothing: mutual TLS alone is asked for, and the proxy has no certificate.
+    Closed,
     /// It does not: the proxy has no certificate, or was told so.
     Disable,
     /// It takes mutual TLS and plaintext.
     Permissive,
     /// It takes mutual TLS alone.
-    #[cfg_attr(not(test), expect(dead_code, reason = "policies that ask for it are not read yet"))]
     Strict,
 }
 
 /// A port of the workload.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct InboundPort {
-    /// The port of the workload; `None` for those that no service leads to.
+    /// The port of the workload, where a service leads to it.
     pub(super) target: Option<u16>,
+    /// The port whose connections are taken; `None` for all that no other chain takes.
+    pub(super) at: Option<u16>,
     /// The service's port.
     pub(super) port: u16,
     /// The service's host; empty where there is none.
@@ -72,6 +75,7 @@ fn rows(mode: Mode, protocol: Protocol) -> Vec<Row> {
     use Transport::{Plaintext, Tls};
     let auto = protocol == Protocol::Auto;
     match (mode, protocol.is_http()) {
+        (Mode::Closed, _) => Vec::new(),
         (Mode::Permissive, _) if auto => vec![
             (Tls, MESH_HTTP, true, true),
             (Plaintext, PLAINTEXT_HTTP, true, false),
@@ -91,9 +95,9 @@ fn rows(mode: Mode, protocol: Protocol) -> Vec<Row> {
 }
 
 impl InboundPort {
-    /// What is left when no service leads to a port.
-    pub(super) fn passthrough(mode: Mode) -> Self {
-        Self { target: None, port: 0, host: "".into(), protocol: Protocol::Auto, mode }
+    /// A port that no service leads to, or all of them.
+    pub(super) fn passthrough(at: Option<u16>, mode: Mode) -> Self {
+        Self { target: None, at, port: 0, host: "".into(), protocol: Protocol::Auto, mode }
     }
 
     /// The name of the cluster behind the port.
@@ -106,22 +110,33 @@ impl InboundPort {
 
     /// The chains of the port.
     pub(super) fn chains(&self, common: &Common) -> Vec<Chain> {
+        if self.mode == Mode::Closed {
+            let takes = Match { port: self.at, ..Match::default() };
+            return vec![Chain {
+                name: self.name(common, false),
+                short_handshake: false,
+                ..Chain::tcp(takes, Tcp::to(BLACK_HOLE))
+            }];
+        }
         rows(self.mode, self.protocol).into_iter().map(|row| self.chain(common, row)).collect()
     }
 
     fn chain(&self, common: &Common, (transport, protocols, requests, ends_tls): Row) -> Chain {
-        let name = match (self.target, requests) {
-            (Some(target), _) => format!("{}_{target}", common.address),
-            (None, true) => "virtualInbound-catchall-http".into(),
-            (None, false) => "virtualInbound".into(),
-        };
         Chain {
-            name: name.into(),
-            takes: Match { port: self.target, transport: Some(transport), protocols, ..Match::default() },
+            name: self.name(common, requests),
+            takes: Match { port: self.at, transport: Some(transport), protocols, ..Match::default() },
             filters: if requests { Filters::Http(self.manager(common)) } else { Filters::Tcp(self.tcp(common)) },
             tls: ends_tls.then(|| common.tls.clone()),
             short_handshake: false,
             rule: None,
+        }
+    }
+
+    fn name(&self, common: &Common, requests: bool) -> Arc<str> {
+        match (self.target, requests) {
+            (Some(target), _) => format!("{}_{target}", common.address).into(),
+            (None, true) => "virtualInbound-catchall-http".into(),
+            (None, false) => "virtualInbound".into(),
         }
     }
 
@@ -179,7 +194,7 @@ mod tests {
 
     #[test]
     fn no_two_chains_of_a_port_take_the_same_connections() {
-        for mode in [Mode::Disable, Mode::Permissive, Mode::Strict] {
+        for mode in [Mode::Closed, Mode::Disable, Mode::Permissive, Mode::Strict] {
             for protocol in PROTOCOLS {
                 let rows = rows(mode, protocol);
                 let distinct: BTreeSet<_> = rows.iter().map(|r| (r.0 == Transport::Tls, r.1)).collect();

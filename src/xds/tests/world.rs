@@ -4,8 +4,8 @@ use crate::{
     id::{Host, Kind, Namespace, ObjectRef},
     model::{
         Change, ClusterNode, ConnectionMatch, ConnectionRule, Destination, DestinationRule, Distribution, ExportTo,
-        Fault, HttpAction, HttpMatch, HttpRule, Labels, LoadBalancer, LoadBalancerKind, Locality, Mesh, NamespaceInfo,
-        Node, Object, OutboundPolicy, Pod, Protocol, Registry, Resolution, Service, ServicePort, Share, Slice,
+        Fault, HttpAction, HttpMatch, HttpRule, Labels, LoadBalancer, LoadBalancerKind, Locality, Mesh, MtlsMode, NamespaceInfo,
+        Node, Object, OutboundPolicy, PeerAuthentication, Pod, Protocol, Registry, Resolution, Service, ServicePort, Share, Slice,
         SliceEndpoint, SliceGroup, State, StringMatch, Subset, TargetPort, TrafficPolicy, Vip, VirtualService,
     },
     parse,
@@ -39,7 +39,8 @@ pub(super) struct Op {
 pub(super) fn op() -> impl Strategy<Value = Op> {
     // Pods, services and rules change most; the mesh as a whole seldom, so that it does not hide the rest.
     let kind = prop_oneof![
-        5 => Just(0u8), 5 => Just(1u8), 3 => Just(2u8), 4 => Just(3u8), 4 => Just(4u8), 1 => Just(5u8), 1 => Just(6u8), 1 => Just(7u8)
+        5 => Just(0u8), 5 => Just(1u8), 3 => Just(2u8), 4 => Just(3u8), 4 => Just(4u8), 1 => Just(5u8), 1 => Just(6u8), 1 => Just(7u8),
+        3 => Just(8u8)
     ];
     (kind, 0u8..12, any::<[u8; 6]>(), prop::bool::weighted(0.25)).prop_map(|(kind, which, how, gone)| Op {
         kind,
@@ -60,6 +61,7 @@ impl Op {
             4 => self.destination_rule(),
             5 => self.node(),
             6 => self.namespace_info(),
+            8 => self.peer_authentication(),
             _ => self.mesh(),
         };
         let state = match self.gone {
@@ -271,6 +273,22 @@ impl Op {
         let source = ObjectRef::new(Kind::NAMESPACE, "", &*name);
         let labels = labels(&[("level", self.pick(0, &["low", "high"]))]);
         (source, Object::Namespace(NamespaceInfo { name, labels, annotations: Labels::new() }))
+    }
+
+    fn peer_authentication(&self) -> (ObjectRef, Object) {
+        let (namespace, name) = (self.namespace(), self.name("a"));
+        let source = ObjectRef::new(Kind::PEER_AUTHENTICATION, namespace, name.as_str());
+        let mode =
+            |at| self.pick(at, &[None, Some(MtlsMode::Disable), Some(MtlsMode::Permissive), Some(MtlsMode::Strict)]);
+        let chooses = self.how[0].is_multiple_of(3);
+        let policy = PeerAuthentication {
+            source: source.clone(),
+            created: i64::from(self.how[1] % 3),
+            selector: if chooses { labels(&[("app", self.pick(2, &["s0", "s1"]))]) } else { Labels::new() },
+            mode: mode(3),
+            ports: if chooses { [(8080, mode(4)), (8081, mode(5))].into() } else { Default::default() },
+        };
+        (source, Object::PeerAuthentication(policy))
     }
 
     fn mesh(&self) -> (ObjectRef, Object) {
