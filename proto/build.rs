@@ -19,6 +19,9 @@ use std::{
 /// What code is generated for: these files and all that they import.
 const ROOTS: &str = include_str!("roots.txt");
 
+/// Our own files, below `proto/`.
+const OWN: &[&str] = &["istio/v1/auth/ca.proto"];
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     println!("cargo:rerun-if-changed=Cargo.lock");
@@ -29,7 +32,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("descriptors.bin"), &bytes)?;
 
     let all = FileDescriptorSet::decode(&*bytes)?;
-    let code = closure(&all, ROOTS.lines().filter(|l| !l.is_empty() && !l.starts_with('#')))?;
+    let mut code = closure(&all, ROOTS.lines().filter(|l| !l.is_empty() && !l.starts_with('#')))?;
+    // What our own files import is there already.
+    let own = protox::compile(OWN, ["proto"])?;
+    code.file.extend(own.file.into_iter().filter(|f| OWN.contains(&f.name())));
     let dir = out.join("pb");
     fs::create_dir_all(&dir)?;
     let mut prost = prost_build::Config::new();

@@ -1,6 +1,7 @@
 //! The running control plane: options become sockets, a store, a source and servers, which are ready once the first
 //! snapshot is there, and end when they are told to. No logic of the mesh is here.
 
+mod identity;
 mod log;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use crate::{
     xds::{self, DebugHook, Registry, Server},
 };
 use anyhow::{Context as _, Result, anyhow, bail};
+use identity::Identity;
 use std::{
     fs,
     future::IntoFuture as _,
@@ -23,7 +25,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     sync::{Arc, OnceLock},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::{
     net::TcpListener,
@@ -59,6 +61,7 @@ pub struct App {
     grpc: Option<TcpListener>,
     http: Option<TcpListener>,
     monitoring: Option<TcpListener>,
+    secure: Option<TcpListener>,
 }
 
 impl App {
@@ -76,16 +79,24 @@ impl App {
             readable(file).with_context(|| format!("--mesh-config {}", file.display()))?;
         }
         let listen = &options.listen;
-        // TLS (15012 and 15017) will be two more here.
         let grpc = bind("--grpc-addr", &listen.grpc_addr).await?;
         let http = bind("--http-addr", &listen.http_addr).await?;
         let monitoring = bind("--monitoring-addr", &listen.monitoring_addr).await?;
-        Ok(Self { options, started, grpc, http, monitoring })
+        let secure = match &options.authority.ca_dir {
+            Some(_) => bind("--secure-grpc-addr", &listen.secure_grpc_addr).await?,
+            None => None,
+        };
+        Ok(Self { options, started, grpc, http, monitoring, secure })
     }
 
     /// The addresses of the ports for gRPC, HTTP and monitoring, where they are not turned off.
     pub fn addresses(&self) -> [Option<SocketAddr>; 3] {
         [&self.grpc, &self.http, &self.monitoring].map(|l| l.as_ref().and_then(|l| l.local_addr().ok()))
+    }
+
+    /// The address of the port for gRPC over TLS, where there is one.
+    pub fn secure_address(&self) -> Option<SocketAddr> {
+        self.secure.as_ref().and_then(|l| l.local_addr().ok())
     }
 
     /// Serves until `stop` first returns, then ends its streams; until `stop` returns again at most.
@@ -96,7 +107,7 @@ impl App {
     pub async fn run(self, mut stop: impl AsyncFnMut()) -> Result<()> {
         let limit = self.options.serving.shutdown_duration;
         let (down, shutdown) = watch::channel(false);
-        let Running { mut background, mut servers, registry } = self.start(shutdown);
+        let Running { mut background, mut servers, registry } = self.start(shutdown)?;
         tokio::select! {
             () = stop() => {}
             Some(ended) = background.join_next() => return Err(early(ended)),
@@ -115,10 +126,10 @@ impl App {
         Ok(())
     }
 
-    fn start(self, shutdown: watch::Receiver<bool>) -> Running {
+    fn start(self, shutdown: watch::Receiver<bool>) -> Result<Running> {
         let addresses = self.addresses();
-        let Self { options, started, grpc, http, monitoring } = self;
-        let Discovery { input, serving, unused, .. } = options;
+        let Self { options, started, grpc, http, monitoring, secure } = self;
+        let Discovery { input, serving, authority, unused, .. } = options;
         for (flag, why) in unused.iter() {
             tracing::info!("--{flag} has no meaning here: {why}");
         }
@@ -126,7 +137,10 @@ impl App {
         said.iter().for_each(|text| tracing::warn!("in the environment: {text}"));
         let (writer, reader, store) = store::new(Snapshot::new((*context.mesh).clone()), pace(&serving));
         let (pending, waiting) = watch::channel(vec!["files"]);
-        let (server, debug) = server(&reader, &shutdown, &waiting, &serving);
+        let identity = Identity::open(&authority, &input.place, &reader)?;
+        let served = identity.as_ref().map(Identity::secrets);
+        let age = authority.max_stream_age;
+        let (server, debug) = server(&reader, &shutdown, &waiting, &serving, (served, age));
         let registry = debug.registry.clone();
 
         let mut background = Tasks::new();
@@ -147,6 +161,25 @@ impl App {
         background.spawn(async { ("the file source", files::watch(files, writer, synced).await.map_err(Into::into)) });
 
         let mut servers = Tasks::new();
+        if let Some(identity) = identity {
+            let (serving, tasks) = identity.start()?;
+            for (name, task) in tasks {
+                background.spawn(async move {
+                    task.await;
+                    (name, Ok(()))
+                });
+            }
+            if let Some(listener) = secure {
+                let (server, mut down, pending) = (server.clone(), shutdown.clone(), waiting.clone());
+                servers.spawn(async move {
+                    if !until_ready(down.clone(), pending).await {
+                        return ("gRPC over TLS", Ok(()));
+                    }
+                    let down = async move { drop(down.wait_for(|down| *down).await) };
+                    ("gRPC over TLS", serving.serve(server, listener, down).await)
+                });
+            }
+        }
         if let Some(listener) = grpc {
             let serve = serve_grpc(server, listener, shutdown.clone(), waiting);
             servers.spawn(async { ("gRPC", serve.await) });
@@ -159,7 +192,7 @@ impl App {
             let serve = axum::serve(listener, pages).with_graceful_shutdown(down).into_future();
             servers.spawn(async move { (name, serve.await.map_err(Into::into)) });
         }
-        Running { background, servers, registry }
+        Ok(Running { background, servers, registry })
     }
 }
 
@@ -189,6 +222,7 @@ fn server(
     shutdown: &watch::Receiver<bool>,
     pending: &watch::Receiver<Vec<&'static str>>,
     serving: &Serving,
+    (secrets, max_age): (Option<Arc<dyn xds::Secrets>>, Duration),
 ) -> (Server, Debug) {
     let options = xds::Options {
         workers: serving.workers,
@@ -196,6 +230,8 @@ fn server(
         max_request: serving.max_request_bytes,
         keepalive_interval: serving.keepalive_interval,
         keepalive_timeout: serving.keepalive_timeout,
+        max_age,
+        secrets,
     };
     // The pages show the server, which answers with the pages.
     let pages = Arc::new(OnceLock::<Debug>::new());
@@ -215,16 +251,20 @@ fn server(
 async fn serve_grpc(
     server: Server,
     listener: TcpListener,
-    mut shutdown: watch::Receiver<bool>,
-    mut pending: watch::Receiver<Vec<&'static str>>,
+    shutdown: watch::Receiver<bool>,
+    pending: watch::Receiver<Vec<&'static str>>,
 ) -> Result<()> {
-    let ready = tokio::select! {
-        _ = shutdown.wait_for(|down| *down) => false,
-        _ = pending.wait_for(Vec::is_empty) => true,
-    };
-    match ready {
+    match until_ready(shutdown, pending).await {
         true => server.serve(listener).await.map_err(Into::into),
         false => Ok(()),
+    }
+}
+
+/// Waits until there is a world, and says whether there is one.
+async fn until_ready(mut shutdown: watch::Receiver<bool>, mut pending: watch::Receiver<Vec<&'static str>>) -> bool {
+    tokio::select! {
+        _ = shutdown.wait_for(|down| *down) => false,
+        _ = pending.wait_for(Vec::is_empty) => true,
     }
 }
 

@@ -1,5 +1,7 @@
 //! The command line: what can be asked of the binary, and what it answers with.
 
+mod bootstrap;
+mod identity;
 mod offline;
 
 use crate::{app, config};
@@ -25,6 +27,14 @@ enum Command {
     Translate(Translate),
     /// Print what is wrong with the objects in files.
     Validate(Validate),
+    /// Print the bootstrap of a stock Envoy that proves who it is by a token.
+    Bootstrap(bootstrap::Options),
+    /// Make tokens by which workloads prove who they are.
+    #[command(subcommand)]
+    Token(identity::Token),
+    /// Look at a certificate authority, and change it.
+    #[command(subcommand)]
+    Ca(identity::Ca),
     /// Hold what proxies would be served against golden files.
     Golden(Golden),
 }
@@ -137,6 +147,9 @@ pub fn main() -> ExitCode {
         Command::Discovery(options) => app::discovery(*options).map(|()| ExitCode::SUCCESS),
         Command::Translate(args) => offline::translate(args),
         Command::Validate(args) => offline::validate(args),
+        Command::Bootstrap(options) => bootstrap::bootstrap(&options),
+        Command::Token(command) => identity::token(&command),
+        Command::Ca(command) => identity::authority(&command),
         Command::Golden(args) => offline::golden(args),
     };
     result.unwrap_or_else(|error| {

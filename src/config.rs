@@ -3,6 +3,7 @@
 //! Flags have Istio's own spellings as aliases, and Istio's names in the environment. What has no meaning here is
 //! accepted, and said to have none (`config/unused.rs`).
 
+mod authority;
 mod log;
 mod time;
 mod unused;
@@ -10,6 +11,7 @@ mod unused;
 use clap::{ArgAction, Args};
 use std::{ffi::OsString, fmt, path::PathBuf, str::FromStr, time::Duration};
 
+pub use authority::{Authority, TokenIssuer};
 pub use log::{Level, Levels};
 pub use unused::Unused;
 
@@ -25,6 +27,9 @@ pub struct Discovery {
     /// How proxies are served.
     #[command(flatten)]
     pub serving: Serving,
+    /// The certificate authority, and who may call.
+    #[command(flatten)]
+    pub authority: Authority,
     /// What is logged.
     #[command(flatten)]
     pub log: Log,
@@ -76,6 +81,9 @@ pub struct Listen {
     /// xDS over plaintext gRPC.
     #[arg(long, alias = "grpcAddr", default_value = ":15010", value_name = "ADDRESS")]
     pub grpc_addr: Address,
+    /// xDS and certificates over TLS, for callers that prove who they are; only with --ca-dir.
+    #[arg(long, alias = "secureGRPCAddr", default_value = ":15012", value_name = "ADDRESS")]
+    pub secure_grpc_addr: Address,
     /// Readiness and debug pages.
     #[arg(long, alias = "httpAddr", default_value = ":8080", value_name = "ADDRESS")]
     pub http_addr: Address,
@@ -174,6 +182,15 @@ impl fmt::Display for Address {
             Some(port) => write!(f, "{}:{port}", self.host),
         }
     }
+}
+
+/// A duration as flags have it.
+///
+/// # Errors
+///
+/// What to write instead.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    time::parse(text)
 }
 
 /// The environment as texts: for switches whose names and meanings others know.

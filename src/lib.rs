@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod app;
+pub mod ca;
 pub mod cli;
 pub mod config;
 pub mod debug;
@@ -13,6 +14,7 @@ pub mod id;
 pub mod model;
 pub mod parse;
 pub mod pb;
+pub mod peer;
 pub mod plan;
 pub mod problem;
 pub mod snapshot;

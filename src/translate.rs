@@ -26,10 +26,10 @@ use crate::{
     problem::Problem,
 };
 use bytes::Bytes;
-use std::{hash::Hash, sync::Arc};
+use std::{fmt, hash::Hash, sync::Arc};
 
-/// One encoded xDS resource.
-#[derive(Clone, Debug)]
+/// One encoded xDS resource. What it says is not for logs: it may be a secret.
+#[derive(Clone)]
 pub struct Resource {
     /// Its type.
     pub kind: ResourceType,
@@ -53,6 +53,14 @@ impl Resource {
     /// The version as it is on the wire.
     pub fn version_text(&self) -> String {
         format!("{:016x}", self.version)
+    }
+}
+
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Resource");
+        out.field("kind", &self.kind).field("name", &self.name).field("version", &self.version);
+        out.field("bytes", &self.body.len()).field("sources", &self.sources).finish()
     }
 }
 

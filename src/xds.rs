@@ -20,5 +20,5 @@ mod tests;
 pub use cache::{Engine, Lease};
 pub use metrics::{Counter, Metrics};
 pub use registry::{Connection, Registry};
-pub use server::{DebugHook, Options, Server};
+pub use server::{DebugHook, Options, Secrets, Server};
 pub use wire::Answer;

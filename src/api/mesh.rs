@@ -34,6 +34,11 @@ pub struct MeshConfig {
     pub enable_auto_mtls: Option<bool>,
     /// The identity domain.
     pub trust_domain: Option<String>,
+    /// Further identity domains that count as this one.
+    pub trust_domain_aliases: Vec<String>,
+    /// TLS between workloads.
+    #[serde(rename = "meshMTLS")]
+    pub mesh_mtls: Option<TlsDefaults>,
     /// Who sees services that do not say.
     pub default_service_export_to: Vec<String>,
     /// Who sees VirtualServices that do not say.
@@ -56,7 +61,7 @@ pub struct MeshConfig {
     pub path_normalization: Option<PathNormalization>,
     /// Retries of routes that do not say.
     pub default_http_retry_policy: Option<Retries>,
-    /// TLS that is not the mesh's own.
+    /// TLS: that of the mesh, or that towards others.
     pub tls_defaults: Option<TlsDefaults>,
     /// Limits of every outbound cluster.
     pub default_traffic_policy: Option<DefaultTrafficPolicy>,
@@ -85,11 +90,9 @@ pub const NOT_YET: &[&str] = &[
     "ingressControllerMode",
     "ingressSelector",
     "ingressService",
-    "meshMTLS",
     "serviceEntryVisibility",
     "serviceScopeConfigs",
     "serviceSettings",
-    "trustDomainAliases",
     "verifyCertificateAtClient",
 ];
 
@@ -156,7 +159,7 @@ pub enum Normalization {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TlsDefaults {
-    /// The oldest version of TLS; without effect.
+    /// The oldest version of TLS; towards others without effect.
     pub min_protocol_version: Option<String>,
     /// The curves.
     pub ecdh_curves: Vec<String>,

@@ -67,7 +67,7 @@ pub(super) fn golden(args: Golden) -> Result<ExitCode> {
 }
 
 /// What parsing depends on. What is wrong with the environment is said on the standard error.
-fn context(place: &Place) -> Context {
+pub(super) fn context(place: &Place) -> Context {
     let (context, said) = app::context(place);
     said.iter().for_each(|text| eprintln!("mainsheet: in the environment: {text}"));
     context

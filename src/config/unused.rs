@@ -13,7 +13,6 @@ const FLAGS: &[(&str, &str)] = &[
     ("kubernetesApiBurst", KUBERNETES),
     ("cniNamespace", KUBERNETES),
     ("clusterAliases", KUBERNETES),
-    ("secureGRPCAddr", TLS),
     ("httpsAddr", TLS),
     ("caCertFile", TLS),
     ("tlsCertFile", TLS),
@@ -23,7 +22,6 @@ const FLAGS: &[(&str, &str)] = &[
     ("profile?", "there are no pages of Go's profiler"),
     ("ctrlz_port", CONTROLZ),
     ("ctrlz_address", CONTROLZ),
-    ("keepaliveMaxServerConnectionAge", "connections are not ended for their age"),
     ("log_caller", LOG),
     ("log_rotate", LOG),
     ("log_rotate_max_age", LOG),
@@ -35,7 +33,7 @@ const FLAGS: &[(&str, &str)] = &[
 ];
 
 const KUBERNETES: &str = "objects come from files alone, not from Kubernetes";
-const TLS: &str = "nothing is served over TLS yet";
+const TLS: &str = "certificates and settings of TLS come from --ca-dir alone";
 const CONTROLZ: &str = "there is no ControlZ";
 const LOG: &str = "the log goes to the standard error";
 

@@ -32,11 +32,9 @@ impl Spiffe {
             !text.is_empty() && text.len() <= 253 && text.chars().all(good) && !matches!(text, "." | "..")
         };
         match is(trust_domain, &domain) && is(namespace, &name) && is(account, &name) {
-            true => Ok(Self {
-                trust_domain: trust_domain.into(),
-                namespace: namespace.into(),
-                account: account.into(),
-            }),
+            true => {
+                Ok(Self { trust_domain: trust_domain.into(), namespace: namespace.into(), account: account.into() })
+            }
             false => Err(NotSpiffe),
         }
     }

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     api::mesh as api,
     id::{ObjectRef, Shared},
-    model::{ClusterDefaults, ExportTo, Mesh, OutboundPolicy, PathNormalization},
+    model::{ClusterDefaults, ExportTo, Mesh, MeshTls, OutboundPolicy, PathNormalization},
     problem::{FieldPath, Problem},
 };
 use serde_json::Value;
@@ -163,8 +163,33 @@ impl Reader<'_> {
         export_to(list.iter().map(String::as_str))
     }
 
+    fn mutual_tls(&mut self, config: &api::MeshConfig, mesh: &mut Mesh) {
+        for (i, domain) in config.trust_domain_aliases.iter().enumerate() {
+            let good = domain.len() <= 255 && domain.split('.').all(|l| is_dns_label(&l.to_ascii_lowercase()));
+            if !good {
+                let message =
+                    format!("`{domain}` is not a domain; write labels of letters, digits and `-`, with dots between");
+                self.found.error(&self.path.field("trustDomainAliases").index(i), message);
+            }
+        }
+        mesh.trust_domain_aliases = shared(&config.trust_domain_aliases);
+        let Some(tls) = &config.mesh_mtls else { return };
+        let only_13 = match tls.min_protocol_version.as_deref() {
+            None | Some("" | "TLS_AUTO" | "TLSV1_2") => false,
+            Some("TLSV1_3") => true,
+            Some(other) => {
+                let message = format!("`{other}` is not a version; write TLSV1_2 or TLSV1_3");
+                self.found.error(&self.path.field("meshMTLS").field("minProtocolVersion"), message);
+                false
+            }
+        };
+        let (cipher_suites, ecdh_curves) = (shared(&tls.cipher_suites), shared(&tls.ecdh_curves));
+        mesh.mtls = MeshTls { only_13, cipher_suites, ecdh_curves };
+    }
+
     fn traffic(&mut self, config: &api::MeshConfig, mesh: &mut Mesh) {
         mesh.tracing = config.enable_tracing.unwrap_or(mesh.tracing);
+        self.mutual_tls(config, mesh);
         mesh.auto_mtls = config.enable_auto_mtls.unwrap_or(mesh.auto_mtls);
         if let Some(file) = &config.access_log_file {
             mesh.access_log_file = file.as_str().into();

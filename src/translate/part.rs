@@ -148,8 +148,7 @@ impl Part {
         (Some(next), count)
     }
 
-    /// A part that consists of these resources, for tests of what is done with parts.
-    #[cfg(test)]
+    /// A part that consists of these resources, wherever they come from.
     pub(crate) fn of(key: Arc<ViewKey>, resources: impl IntoIterator<Item = Resource>) -> Self {
         let mut part = Self { kind: PartKind::Clusters, key, units: OrdMap::new(), tables: Default::default() };
         let resources = resources.into_iter().map(Arc::new).collect();
@@ -207,6 +206,13 @@ impl Config {
         let whole = snapshot.view_key(node);
         let part = |kind: PartKind| Arc::new(Part::build(kind, Arc::new(kind.key(&whole)), snapshot, renderer));
         Self::new(PartKind::ALL.into_iter().map(part).collect())
+    }
+
+    /// This, and these resources beside it, which no part of it has.
+    #[must_use]
+    pub fn with(&self, resources: impl IntoIterator<Item = Resource>) -> Self {
+        let more = self.parts.first().map(|part| Arc::new(Part::of(part.key.clone(), resources)));
+        Self::new(self.parts.iter().cloned().chain(more).collect())
     }
 
     /// The parts.

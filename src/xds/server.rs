@@ -19,7 +19,9 @@ use crate::{
         route::v3::route_discovery_service_server as rds,
         secret::v3::secret_discovery_service_server as sds,
     },
+    peer::Caller,
     snapshot::Snapshot,
+    translate::Resource,
 };
 use std::{fmt, sync::Arc, thread::available_parallelism, time::Duration};
 use tokio::{
@@ -27,13 +29,16 @@ use tokio::{
     sync::{Semaphore, mpsc, watch},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{
-    Request, Response, Status, Streaming,
-    transport::server::{Router, TcpIncoming},
-};
+use tonic::{Request, Response, Status, Streaming, service::Routes, transport::server::TcpIncoming};
 
 /// Answers a request of a debug type: its type URL, and the names asked for.
 pub type DebugHook = Arc<dyn Fn(&str, &[String]) -> Result<Answer, String> + Send + Sync>;
+
+/// Has secrets for proxies that have nobody beside them to get these.
+pub trait Secrets: fmt::Debug + Send + Sync {
+    /// The newest secrets of a caller, as long as somebody looks; none until they are there.
+    fn follow(&self, caller: &Caller) -> watch::Receiver<Arc<[Resource]>>;
+}
 
 /// How the services behave.
 #[derive(Clone, Debug)]
@@ -48,6 +53,10 @@ pub struct Options {
     pub keepalive_interval: Duration,
     /// How long it may take to answer that.
     pub keepalive_timeout: Duration,
+    /// How long the stream of a client lasts that has proved who it is, so that it does so again.
+    pub max_age: Duration,
+    /// The secrets of clients that have proved who they are.
+    pub secrets: Option<Arc<dyn Secrets>>,
 }
 
 impl Default for Options {
@@ -58,6 +67,8 @@ impl Default for Options {
             max_request: 4 << 20,
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(10),
+            max_age: Duration::from_secs(30 * 60),
+            secrets: None,
         }
     }
 }
@@ -70,6 +81,8 @@ pub(super) struct Shared {
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(super) shutdown: watch::Receiver<bool>,
     pub(super) debug: Option<DebugHook>,
+    pub(super) secrets: Option<Arc<dyn Secrets>>,
+    pub(super) max_age: Duration,
     /// Who may translate: a permit for each worker.
     pub(super) turns: Semaphore,
 }
@@ -103,7 +116,20 @@ impl Server {
         let metrics = Arc::new(Metrics::default());
         let engine = Arc::new(Engine::new(metrics.clone()));
         let turns = Semaphore::new(workers);
-        Self { shared: Arc::new(Shared { engine, metrics, registry, snapshots, shutdown, debug, turns }), options }
+        Self {
+            shared: Arc::new(Shared {
+                engine,
+                metrics,
+                registry,
+                snapshots,
+                shutdown,
+                debug,
+                secrets: options.secrets.clone(),
+                max_age: options.max_age,
+                turns,
+            }),
+            options,
+        }
     }
 
     /// What it counts.
@@ -121,14 +147,18 @@ impl Server {
         &self.shared.engine
     }
 
-    /// Its services, to which others may be added.
-    pub fn router(&self) -> Router {
-        let max = self.options.max_request;
+    /// A server of gRPC with its settings.
+    pub fn builder(&self) -> tonic::transport::Server {
         tonic::transport::Server::builder()
             .max_concurrent_streams(self.options.max_streams)
             .http2_keepalive_interval(Some(self.options.keepalive_interval))
             .http2_keepalive_timeout(Some(self.options.keepalive_timeout))
-            .add_service(ads::AggregatedDiscoveryServiceServer::new(self.clone()).max_decoding_message_size(max))
+    }
+
+    /// Its services, to which others may be added.
+    pub fn routes(&self) -> Routes {
+        let max = self.options.max_request;
+        Routes::new(ads::AggregatedDiscoveryServiceServer::new(self.clone()).max_decoding_message_size(max))
             .add_service(cds::ClusterDiscoveryServiceServer::new(self.clone()).max_decoding_message_size(max))
             .add_service(eds::EndpointDiscoveryServiceServer::new(self.clone()).max_decoding_message_size(max))
             .add_service(lds::ListenerDiscoveryServiceServer::new(self.clone()).max_decoding_message_size(max))
@@ -145,7 +175,8 @@ impl Server {
     pub async fn serve(&self, listener: TcpListener) -> Result<(), tonic::transport::Error> {
         let mut shutdown = self.shared.shutdown.clone();
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        self.router().serve_with_incoming_shutdown(incoming, async move { down(&mut shutdown).await }).await
+        let router = self.builder().add_routes(self.routes());
+        router.serve_with_incoming_shutdown(incoming, async move { down(&mut shutdown).await }).await
     }
 
     fn start<W: Wire>(
@@ -156,7 +187,8 @@ impl Server {
         let peer = request.remote_addr();
         let (responses, stream) = mpsc::channel(1);
         self.shared.metrics.streams.add(1);
-        let session = Session::<W>::new(self.shared.clone(), only, peer);
+        let caller = request.extensions().get::<Caller>().cloned();
+        let session = Session::<W>::new(self.shared.clone(), only, peer, caller);
         tokio::spawn(session.run(request.into_inner(), responses));
         Ok(Response::new(ReceiverStream::new(stream)))
     }

@@ -10,8 +10,23 @@ use super::{
     stream::{Request, Response, Stream},
     wire::{Answer, Wire, node_to_json},
 };
-use crate::{id::ResourceType, parse, pb::envoy::config::core::v3::Node as NodePb, snapshot::Snapshot};
-use std::{collections::VecDeque, future::pending, net::SocketAddr, sync::Arc, time::Duration};
+use crate::{
+    id::ResourceType,
+    model::IdentitySource,
+    parse,
+    pb::envoy::config::core::v3::Node as NodePb,
+    peer::Caller,
+    snapshot::Snapshot,
+    translate::{Config, Resource},
+};
+use std::{
+    collections::VecDeque,
+    future::pending,
+    hash::{BuildHasher as _, RandomState},
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep_until},
@@ -36,6 +51,12 @@ pub(super) struct Session<W: Wire> {
     /// The type that the service is for; `None` where it serves all.
     only: Option<ResourceType>,
     peer: Option<SocketAddr>,
+    /// Who the client has proved to be.
+    caller: Option<Caller>,
+    /// Its secrets, where it gets them here.
+    secrets: Option<watch::Receiver<Arc<[Resource]>>>,
+    /// When the client has to prove it again.
+    ends: Option<Instant>,
     node: Option<NodePb>,
     open: Option<Open>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
@@ -57,9 +78,27 @@ enum Outgoing<W: Wire> {
 }
 
 impl<W: Wire> Session<W> {
-    pub(super) fn new(shared: Arc<Shared>, only: Option<ResourceType>, peer: Option<SocketAddr>) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        only: Option<ResourceType>,
+        peer: Option<SocketAddr>,
+        caller: Option<Caller>,
+    ) -> Self {
         let snapshots = shared.snapshots.clone();
-        Self { shared, only, peer, node: None, open: None, snapshots, outbox: VecDeque::new(), deadline: None }
+        let ends = caller.as_ref().map(|caller| Instant::now() + age(shared.max_age, caller));
+        Self {
+            shared,
+            only,
+            peer,
+            caller,
+            secrets: None,
+            ends,
+            node: None,
+            open: None,
+            snapshots,
+            outbox: VecDeque::new(),
+            deadline: None,
+        }
     }
 
     /// Serves the stream until the client leaves, fails, or the server is shut down.
@@ -87,6 +126,24 @@ impl<W: Wire> Session<W> {
                 match deadline {
                     Some(at) => sleep_until(at).await,
                     None => pending().await,
+                }
+            };
+            let ends = self.ends;
+            let over = async {
+                match ends {
+                    Some(at) => sleep_until(at).await,
+                    None => pending().await,
+                }
+            };
+            let secrets = &mut self.secrets;
+            let renewed = async {
+                // Without those who make them they stay as they are.
+                let changed = match secrets {
+                    Some(secrets) => secrets.changed().await.is_ok(),
+                    None => false,
+                };
+                if !changed {
+                    pending().await
                 }
             };
             let connection = self.open.as_ref().map(|o| o.place.connection.clone());
@@ -117,6 +174,8 @@ impl<W: Wire> Session<W> {
                     self.on_snapshot().await?;
                 }
                 () = overdue, if self.outbox.is_empty() => self.say(|stream| stream.on_overdue()),
+                () = over => return Ok(()),
+                () = renewed => self.on_secrets(),
                 () = forced => self.say(|stream| stream.push_all()),
             }
         }
@@ -132,6 +191,7 @@ impl<W: Wire> Session<W> {
             self.node = Some(node.ok_or_else(|| Status::invalid_argument("missing node information"))?);
         }
         if request.type_url.starts_with(DEBUG) && self.only.is_none() {
+            self.may_debug()?;
             return self.on_debug(&request).await;
         }
         match self.only {
@@ -168,11 +228,20 @@ impl<W: Wire> Session<W> {
         let pb = self.node.as_ref().ok_or_else(|| Status::invalid_argument("missing node information"))?;
         let json = node_to_json(pb);
         let node = Arc::new(parse::node(&json).map_err(Status::invalid_argument)?);
+        if let Some(caller) = self.caller.as_ref().filter(|c| !c.may_be(&node)) {
+            tracing::warn!(caller = %caller.identity, node = %node.id, "a caller is not the node that it says it is");
+            return Err(Status::unauthenticated("request authenticate failure"));
+        }
+        let asks = node.identity == IdentitySource::ControlPlane;
+        if let (Some(caller), Some(secrets), true) = (&self.caller, &self.shared.secrets, asks) {
+            self.secrets = Some(secrets.follow(caller));
+        }
         let (lease, _) = self.advance(Lease::new(node.clone())).await?;
         let metadata = json.get("metadata").cloned().unwrap_or_default();
         let client = Client { node, metadata, peer: self.peer, variant: W::VARIANT };
         let metrics = self.shared.metrics.clone();
-        let place = self.shared.registry.enter(client, lease.config().clone(), metrics);
+        let config = self.config(&lease);
+        let place = self.shared.registry.enter(client, config, metrics);
         tracing::info!(connection = place.connection.id, peer = ?self.peer, "a proxy connects");
         self.open = Some(Open { place, lease: Some(lease) });
         Ok(())
@@ -181,7 +250,7 @@ impl<W: Wire> Session<W> {
     async fn on_snapshot(&mut self) -> Result<(), Status> {
         let Some(lease) = self.open.as_mut().and_then(|o| o.lease.take()) else { return Ok(()) };
         let (lease, changed) = self.advance(lease).await?;
-        let config = lease.config().clone();
+        let config = self.config(&lease);
         if let Some(open) = &mut self.open {
             open.lease = Some(lease);
         }
@@ -189,6 +258,34 @@ impl<W: Wire> Session<W> {
             self.say(|stream| stream.on_config(config));
         }
         Ok(())
+    }
+
+    /// Secrets are new: what the node is served is the rest and these.
+    fn on_secrets(&mut self) {
+        let lease = self.open.as_mut().and_then(|o| o.lease.take());
+        let Some(lease) = lease else { return };
+        let config = self.config(&lease);
+        if let Some(open) = &mut self.open {
+            open.lease = Some(lease);
+        }
+        self.say(|stream| stream.on_config(config));
+    }
+
+    /// What the node is served: its lease, and its secrets where it gets them here.
+    fn config(&mut self, lease: &Lease) -> Arc<Config> {
+        let Some(secrets) = &mut self.secrets else { return lease.config().clone() };
+        let secrets = secrets.borrow_and_update().clone();
+        Arc::new(lease.config().with(secrets.iter().cloned()))
+    }
+
+    /// Whether the client may look at debug types: in plaintext, which is for the control plane's own neighbours, or as
+    /// somebody of the control plane's namespace.
+    fn may_debug(&self) -> Result<(), Status> {
+        let Some(caller) = &self.caller else { return Ok(()) };
+        match caller.identity.namespace == self.snapshots.borrow().mesh.root_namespace {
+            true => Ok(()),
+            false => Err(Status::permission_denied("debug types are for the control plane's namespace alone")),
+        }
     }
 
     /// Brings a lease to the newest snapshot that there is when its turn comes.
@@ -233,6 +330,15 @@ impl<W: Wire> Session<W> {
             }
         }
     }
+}
+
+/// How long the stream of a caller lasts: as long as its proof, and at most `most`; up to a tenth less, so that not all
+/// come back at once.
+fn age(most: Duration, caller: &Caller) -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let left = caller.expires.map_or(most, |at| Duration::from_secs(at.saturating_sub(now)));
+    let part = RandomState::new().hash_one(0u8) % 1000;
+    left.min(most).mul_f64(1.0 - part as f64 / 10_000.0)
 }
 
 /// Waits for the shutdown. One that can no longer be told is one.

@@ -4,9 +4,10 @@ use crate::{
     id::{Host, Kind, Namespace, ObjectRef},
     model::{
         Change, ClusterNode, ConnectionMatch, ConnectionRule, Destination, DestinationRule, Distribution, ExportTo,
-        Fault, HttpAction, HttpMatch, HttpRule, Labels, LoadBalancer, LoadBalancerKind, Locality, Mesh, MtlsMode, NamespaceInfo,
-        Node, Object, OutboundPolicy, PeerAuthentication, Pod, Protocol, Registry, Resolution, Service, ServicePort, Share, Slice,
-        SliceEndpoint, SliceGroup, State, StringMatch, Subset, TargetPort, TrafficPolicy, Vip, VirtualService,
+        Fault, HttpAction, HttpMatch, HttpRule, Labels, LoadBalancer, LoadBalancerKind, Locality, Mesh, MtlsMode,
+        NamespaceInfo, Node, Object, OutboundPolicy, PeerAuthentication, Pod, Protocol, Registry, Resolution, Service,
+        ServicePort, Share, Slice, SliceEndpoint, SliceGroup, State, StringMatch, Subset, TargetPort, TrafficPolicy,
+        Vip, VirtualService,
     },
     parse,
 };

@@ -1,0 +1,93 @@
+//! Certificates of workloads whose key is made here, for proxies without an agent: each is made anew before it ends, and
+//! whenever the authority changes.
+
+use super::{Csr, Names, PrivateKey, Refused, Signer, key::KeyKind, now};
+use crate::id::Spiffe;
+use std::{
+    fmt,
+    hash::{BuildHasher as _, RandomState},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{sync::watch, time};
+
+/// How long to wait after a failure at most.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A certificate, its key and the roots.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Svid {
+    /// The certificate, and those that lead to the roots, as PEM.
+    pub chain: String,
+    /// The private key, as PEM.
+    pub key: String,
+    /// The roots, as PEM.
+    pub roots: String,
+}
+
+impl fmt::Debug for Svid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Svid")
+    }
+}
+
+/// Makes certificates of workloads, with their keys.
+#[derive(Clone, Debug)]
+pub struct WorkloadSecrets {
+    signer: Arc<Signer>,
+}
+
+impl WorkloadSecrets {
+    /// Those that a signer signs.
+    pub fn new(signer: Arc<Signer>) -> Self {
+        Self { signer }
+    }
+
+    /// The newest certificate of an identity, as long as somebody looks; nothing until there is one.
+    pub fn follow(&self, identity: Spiffe) -> watch::Receiver<Option<Arc<Svid>>> {
+        let (sender, receiver) = watch::channel(None);
+        let signer = self.signer.clone();
+        tokio::spawn(async move {
+            let mut authority = signer.authority();
+            let mut failures = 0u32;
+            loop {
+                authority.borrow_and_update();
+                let wait = match make(&signer, &identity).await {
+                    Ok((svid, life)) => {
+                        failures = 0;
+                        sender.send_replace(Some(Arc::new(svid)));
+                        jittered(life / 2)
+                    }
+                    Err(why) => {
+                        tracing::warn!(%identity, ?why, "a workload gets no certificate yet");
+                        failures = (failures + 1).min(6);
+                        jittered(Duration::from_secs(1 << failures).min(PATIENCE))
+                    }
+                };
+                tokio::select! {
+                    () = sender.closed() => return,
+                    () = time::sleep(wait) => {}
+                    changed = authority.changed() => if changed.is_err() { return },
+                }
+            }
+        });
+        receiver
+    }
+}
+
+async fn make(signer: &Signer, identity: &Spiffe) -> Result<(Svid, Duration), Refused> {
+    let failed = |e: &dyn fmt::Display| Refused::Failed(e.to_string());
+    let key = tokio::task::spawn_blocking(|| PrivateKey::generate(KeyKind::P256)).await;
+    let key = key.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
+    let csr = Csr::of(&key).map_err(Refused::Unfit)?;
+    let at = now();
+    let issued = signer.sign(|| Ok(csr), Names::Workload(identity.clone(), None), 0, at).await?;
+    let life = Duration::from_secs(issued.expires.saturating_sub(at));
+    Ok((Svid { chain: issued.chain.concat(), key: key.pem().to_owned(), roots: issued.roots }, life))
+}
+
+/// A time up to a tenth shorter, so that not all come at once.
+fn jittered(time: Duration) -> Duration {
+    let part = RandomState::new().hash_one(0u8) % 1000;
+    time.mul_f64(1.0 - part as f64 / 10_000.0)
+}
