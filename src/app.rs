@@ -140,7 +140,8 @@ impl App {
         let identity = Identity::open(&authority, &input.place, &reader)?;
         let served = identity.as_ref().map(Identity::secrets);
         let age = authority.max_stream_age;
-        let (server, debug) = server(&reader, &shutdown, &waiting, &serving, (served, age));
+        let (server, mut debug) = server(&reader, &shutdown, &waiting, &serving, (served, age));
+        debug.identity = identity.as_ref().map(Identity::shown);
         let registry = debug.registry.clone();
 
         let mut background = Tasks::new();
@@ -243,7 +244,7 @@ fn server(
     let registry = Arc::new(Registry::default());
     let server = Server::new(reader.snapshots.clone(), shutdown.clone(), Some(hook), registry.clone(), options);
     let (snapshots, metrics) = (reader.snapshots.clone(), server.metrics().clone());
-    let debug = Debug { snapshots, registry, metrics, pending: pending.clone() };
+    let debug = Debug { snapshots, registry, metrics, pending: pending.clone(), identity: None };
     (server, pages.get_or_init(|| debug).clone())
 }
 

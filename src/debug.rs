@@ -11,7 +11,9 @@ mod stream;
 mod tests;
 
 use crate::{
+    ca::Signer,
     id::ResourceType,
+    peer::Authenticator,
     problem::Problem,
     snapshot::Snapshot,
     xds::{Connection, Metrics, Registry},
@@ -38,6 +40,17 @@ pub struct Debug {
     pub metrics: Arc<Metrics>,
     /// What is still waited for before this process is ready, by name; empty once it is.
     pub pending: watch::Receiver<Vec<&'static str>>,
+    /// Who signs certificates and who checks callers, where there are such.
+    pub identity: Option<Identity>,
+}
+
+/// Who signs certificates, and who checks callers.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Who signs.
+    pub signer: Arc<Signer>,
+    /// Who checks.
+    pub authenticator: Arc<Authenticator>,
 }
 
 /// The pages below `/debug/`, each with what it shows.

@@ -4,6 +4,7 @@
 use crate::{
     ca::{self, Directory, Keeper, Limits, Service, Signer, Svid, WorkloadSecrets, serving},
     config::{Authority, Place, TokenIssuer},
+    debug,
     id::ResourceType,
     pb::envoy::{
         config::core::v3::{DataSource, data_source::Specifier},
@@ -78,6 +79,11 @@ impl Identity {
     /// The secrets of proxies without an agent.
     pub(super) fn secrets(&self) -> Arc<dyn Secrets> {
         Arc::new(Served(WorkloadSecrets::new(self.signer.clone())))
+    }
+
+    /// What debug pages show of it.
+    pub(super) fn shown(&self) -> debug::Identity {
+        debug::Identity { signer: self.signer.clone(), authenticator: self.authenticator.clone() }
     }
 
     /// What serves over TLS, and what runs beside it.

@@ -1,1 +1,3 @@
 //! The control plane as a whole, on sockets of the loopback device.
+
+mod secure;

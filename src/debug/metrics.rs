@@ -1,8 +1,8 @@
 //! `/metrics`: counters and gauges in Prometheus' text form, under istiod's names where istiod has the thing
 //! (reference: `pilot/pkg/xds/monitoring.go` and neighbours).
 
-use super::Debug;
-use crate::{id::ResourceType, model::Registry};
+use super::{Debug, Identity};
+use crate::{id::ResourceType, model::Registry, peer::Proof};
 use std::{
     collections::BTreeMap,
     fmt::{Display, Write as _},
@@ -14,7 +14,37 @@ pub(super) fn text(debug: &Debug) -> String {
     world(debug, &mut page);
     streams(debug, &mut page);
     work(debug, &mut page);
+    if let Some(identity) = &debug.identity {
+        certificates(identity, &mut page);
+    }
     page.into_text()
+}
+
+/// What was signed, and who was refused (reference: `security/pkg/server/ca/monitoring.go`).
+fn certificates(identity: &Identity, page: &mut Page) {
+    let signed = identity.signer.metrics();
+    page.counter("citadel_server_csr_count", "Requests for certificates.").value(signed.requests());
+    page.counter("citadel_server_success_cert_issuance_count", "Certificates made.").value(signed.issued());
+    let mut errors = page.counter("citadel_server_csr_sign_err_count", "Requests that were not signed, by why.");
+    for (why, count) in signed.unfit() {
+        errors.with(&[("error", why.word())], count);
+    }
+    errors.with(&[("error", "overload")], signed.overloads());
+    errors.with(&[("error", "impersonation")], signed.impersonations());
+    errors.with(&[("error", "failure")], signed.failures());
+    let expires = identity.signer.authority().borrow().expires();
+    page.gauge("citadel_server_cert_chain_expiry_timestamp", "When the signing certificate ends.").value(expires);
+    let callers = identity.authenticator.metrics();
+    let refused: u64 = callers.refusals().map(|(_, count)| count).sum();
+    page.counter("citadel_server_authentication_failure_count", "Callers who proved nothing.").value(refused);
+    let mut reasons = page.counter("mainsheet_callers_refused", "Callers who proved nothing, by why.");
+    for (why, count) in callers.refusals() {
+        reasons.with(&[("reason", why.word())], count);
+    }
+    let mut accepted = page.counter("mainsheet_callers", "Callers who proved who they are, by what.");
+    for (name, proof) in [("certificate", Proof::Certificate), ("token", Proof::Token)] {
+        accepted.with(&[("proof", name)], callers.accepted_by(proof));
+    }
 }
 
 fn world(debug: &Debug, page: &mut Page) {

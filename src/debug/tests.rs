@@ -15,7 +15,13 @@ fn debug(objects: &[Value]) -> Debug {
     let changes: Vec<Change> = objects.iter().map(|o| parse::object(o, &Context::default())).collect();
     let (_, snapshots) = watch::channel(Arc::new(Snapshot::new(Mesh::default()).apply(changes)));
     let (_, pending) = watch::channel(vec!["files"]);
-    Debug { snapshots, registry: Arc::new(Registry::default()), metrics: Arc::new(Metrics::default()), pending }
+    Debug {
+        snapshots,
+        registry: Arc::new(Registry::default()),
+        metrics: Arc::new(Metrics::default()),
+        pending,
+        identity: None,
+    }
 }
 
 fn shop() -> Debug {

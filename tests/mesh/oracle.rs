@@ -11,6 +11,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     process::Command,
+    sync::OnceLock,
 };
 
 const OUTPUTS: [&str; 8] =
@@ -88,7 +89,7 @@ fn envoy_accepts_every_golden_case_from_a_control_plane() {
         let discovery = format!("127.0.0.1:{}", ports.grpc).parse().expect("an address");
         let mut control_plane = ControlPlane::start(&network.node(), ports, &config, &log);
         let admin = ([127, 0, 0, 1], 15000).into();
-        let bootstrap = Bootstrap { node: node(case), discovery, admin, delta: true };
+        let bootstrap = Bootstrap { node: node(case), discovery, admin, delta: true, whole: None };
         let mut envoy = Envoy::start(&network.node(), &bootstrap, &dir, &case.name);
         envoy.wait_live();
         let rejected = envoy.rejected();
@@ -138,6 +139,9 @@ fn inlined(translated: &Value) -> Value {
     }
     let mut listeners = translated["listeners"].clone();
     inline_routes(&mut listeners, &routes);
+    let mut secrets = BTreeMap::new();
+    inline_secrets(&mut listeners, &mut secrets);
+    inline_secrets(&mut clusters, &mut secrets);
     let mut used = listeners.to_string();
     used.push_str(&clusters.to_string());
     let without_type =
@@ -146,8 +150,53 @@ fn inlined(translated: &Value) -> Value {
     json!({ "static_resources": {
         "clusters": without_type(&clusters),
         "listeners": without_type(&listeners),
-        "secrets": without_type(&translated["secrets"]),
+        "secrets": without_type(&translated["secrets"]).into_iter().chain(secrets.into_values()).collect::<Vec<_>>(),
     } })
+}
+
+/// Lets secrets be static ones of the same names: a certificate of its own making for each, or that as roots.
+fn inline_secrets(value: &mut Value, secrets: &mut BTreeMap<String, Value>) {
+    static MADE: OnceLock<(String, String)> = OnceLock::new();
+    let (certificate, key) = MADE.get_or_init(|| {
+        let made = rcgen::generate_simple_self_signed(["golden".to_owned()]).expect("a certificate");
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    });
+    let make = |config: &mut Value, secrets: &mut BTreeMap<String, Value>, mut secret: Value| {
+        let Some(name) = config["name"].as_str().map(str::to_owned) else { return };
+        config.as_object_mut().map(|c| c.remove("sdsConfig"));
+        secret["name"] = name.as_str().into();
+        secrets.insert(name, secret);
+    };
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| inline_secrets(item, secrets)),
+        Value::Object(fields) => {
+            for (key_name, field) in fields {
+                match key_name.as_str() {
+                    "tlsCertificateSdsSecretConfigs" => {
+                        for config in field.as_array_mut().into_iter().flatten() {
+                            make(
+                                config,
+                                secrets,
+                                json!({ "tlsCertificate": {
+                                "certificateChain": { "inlineString": certificate },
+                                "privateKey": { "inlineString": key },
+                            } }),
+                            );
+                        }
+                    }
+                    "validationContextSdsSecretConfig" => {
+                        make(
+                            field,
+                            secrets,
+                            json!({ "validationContext": { "trustedCa": { "inlineString": certificate } } }),
+                        );
+                    }
+                    _ => inline_secrets(field, secrets),
+                }
+            }
+        }
+        _ => {}
+    }
 }
 
 fn untyped(mut resource: Value) -> Value {
@@ -217,6 +266,10 @@ fn node(case: &Case) -> Value {
 
 /// Envoy does not start without the name of its own cluster.
 fn with_cluster(mut node: Value) -> Value {
+    // Without TLS nobody gets a certificate from the control plane, nor does one who names an agent that is not there.
+    for key in ["IDENTITY", "ISTIO_VERSION"] {
+        node["metadata"].as_object_mut().map(|m| m.remove(key));
+    }
     if node["cluster"].is_null() {
         node["cluster"] = "golden".into();
     }

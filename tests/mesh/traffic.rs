@@ -4,6 +4,7 @@
 
 mod actions;
 mod changes;
+mod identity;
 mod matches;
 mod outage;
 mod protocols;

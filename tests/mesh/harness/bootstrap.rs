@@ -14,6 +14,8 @@ pub(crate) struct Bootstrap {
     pub(crate) admin: SocketAddr,
     /// Whether it asks for changes alone, or for all resources each time.
     pub(crate) delta: bool,
+    /// All of it, where mainsheet wrote it.
+    pub(crate) whole: Option<Value>,
 }
 
 /// A sidecar's `Node`. It names no version of Istio, which says that there is no agent beside it and so no
@@ -39,6 +41,9 @@ pub(crate) fn sidecar_node(pod: &str, namespace: &str, ip: &str, labels: &BTreeM
 impl Bootstrap {
     /// The bootstrap as Envoy reads it.
     pub(crate) fn to_json(&self) -> Value {
+        if let Some(whole) = &self.whole {
+            return whole.clone();
+        }
         let ads = json!({ "ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s" });
         json!({
             "node": self.node,

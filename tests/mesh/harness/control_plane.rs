@@ -20,17 +20,25 @@ pub(crate) struct Ports {
     pub(crate) http: u16,
     /// Metrics.
     pub(crate) monitoring: u16,
+    /// xDS and certificates over TLS, where that is served, and the directory of the certificate authority.
+    pub(crate) secure: Option<(u16, PathBuf)>,
 }
 
 impl Ports {
     /// The ports that istiod has.
     pub(crate) fn standard(address: &str) -> Self {
-        Self { address: address.to_owned(), grpc: 15010, http: 8080, monitoring: 15014 }
+        Self { address: address.to_owned(), grpc: 15010, http: 8080, monitoring: 15014, secure: None }
     }
 
     /// Ports that nothing listens on.
     pub(crate) fn free(address: &str) -> Self {
-        Self { address: address.to_owned(), grpc: free_port(), http: free_port(), monitoring: free_port() }
+        Self {
+            address: address.to_owned(),
+            grpc: free_port(),
+            http: free_port(),
+            monitoring: free_port(),
+            secure: None,
+        }
     }
 }
 
@@ -122,6 +130,9 @@ fn launch(place: &Place, ports: &Ports, config: &Path, log: &Path) -> Process {
     command.arg("discovery").arg("--config-dir").arg(config);
     command.args(["--grpc-addr", &at(ports.grpc), "--http-addr", &at(ports.http)]);
     command.args(["--monitoring-addr", &at(ports.monitoring)]);
+    if let Some((port, dir)) = &ports.secure {
+        command.args(["--secure-grpc-addr", &at(*port), "--workload-cert-ttl", "1h"]).arg("--ca-dir").arg(dir);
+    }
     Process::start(command, log.to_owned())
 }
 

@@ -20,6 +20,8 @@ pub(crate) struct Pod {
     pub(crate) sidecar: bool,
     /// Whether its sidecar asks for changes alone (delta xDS).
     pub(crate) delta: bool,
+    /// Whether its sidecar has a certificate of the mesh, which it gets for a token.
+    pub(crate) identity: bool,
     /// The ports that it answers HTTP on.
     pub(crate) http: Vec<u16>,
     /// The ports that it answers lines of text on.
@@ -40,6 +42,7 @@ impl Pod {
             ip: String::new(),
             sidecar: true,
             delta: true,
+            identity: false,
             http: vec![8080, 8081, 8082, 8083],
             tcp: vec![9000],
             calls: Vec::new(),
@@ -49,6 +52,13 @@ impl Pod {
     /// Without a sidecar.
     pub(crate) fn bare(mut self) -> Self {
         self.sidecar = false;
+        self
+    }
+
+    /// With a sidecar that has a certificate of the mesh.
+    pub(crate) fn with_identity(mut self) -> Self {
+        self.identity = true;
+        self.labels.insert("security.istio.io/tlsMode".into(), "istio".into());
         self
     }
 

@@ -3,7 +3,7 @@
 use super::{
     bootstrap::{Bootstrap, sidecar_node},
     client::{Client, echo},
-    control_plane::{ControlPlane, Ports, free_port},
+    control_plane::{ControlPlane, Ports, free_port, program},
     envoy::Envoy,
     eventually,
     network::{Network, Place},
@@ -93,8 +93,14 @@ impl World {
         }
         let node = network.as_ref().map_or(Place::Here, Network::node);
         let discovery = format!("{}:{}", ports.address, ports.grpc).parse().expect("an address");
+        let mut ports = ports;
+        if pods.iter().any(|p| p.identity) {
+            ports.secure = Some((if network.is_some() { 15012 } else { free_port() }, dir.join("ca")));
+        }
+        let secure = ports.secure.clone().map(|(port, ca)| (format!("{}:{port}", ports.address), ca));
         let control_plane = ControlPlane::start(&node, ports, &config, &dir.join("mainsheet.log"));
-        let start = |pod: Pod| (pod.name.clone(), Workload::start(pod, network.as_mut(), discovery, &dir));
+        let start =
+            |pod: Pod| (pod.name.clone(), Workload::start(pod, network.as_mut(), (discovery, secure.as_ref()), &dir));
         let workloads: BTreeMap<String, Workload> = pods.into_iter().map(start).collect();
         for workload in workloads.values().filter(|w| w.envoy.is_some()) {
             workload.envoy().wait_live();
@@ -176,7 +182,12 @@ impl World {
 }
 
 impl Workload {
-    fn start(pod: Pod, network: Option<&mut Network>, discovery: SocketAddr, dir: &Path) -> Self {
+    fn start(
+        pod: Pod,
+        network: Option<&mut Network>,
+        (discovery, secure): (SocketAddr, Option<&(String, PathBuf)>),
+        dir: &Path,
+    ) -> Self {
         let captured = network.is_some();
         let place = network.map_or(Place::Here, |n| n.add_pod(&pod.name, &pod.ip, pod.sidecar));
         let bind = if captured { "0.0.0.0" } else { &pod.ip };
@@ -194,12 +205,42 @@ impl Workload {
             if !captured {
                 node["metadata"]["INTERCEPTION_MODE"] = "NONE".into();
             }
-            let admin = ([127, 0, 0, 1], if captured { 15000 } else { free_port() }).into();
-            let bootstrap = Bootstrap { node, discovery, admin, delta: pod.delta };
+            let admin: SocketAddr = ([127, 0, 0, 1], if captured { 15000 } else { free_port() }).into();
+            let whole = secure.filter(|_| pod.identity).map(|(at, ca)| with_token(&pod, at, ca, admin.port(), dir));
+            let bootstrap = Bootstrap { node, discovery, admin, delta: pod.delta, whole };
             Mutex::new(Envoy::start(&place, &bootstrap, dir, &pod.name))
         });
         Self { pod, place, envoy, _echo }
     }
+}
+
+/// The bootstrap that mainsheet writes for a sidecar which proves who it is by a token.
+fn with_token(pod: &Pod, discovery: &str, ca: &Path, admin: u16, dir: &Path) -> Value {
+    let file = |what: &str| dir.join(format!("{}-{what}", pod.name));
+    let run = |words: &[&str], paths: &[(&str, &Path)]| {
+        let mut command = std::process::Command::new(program());
+        command.args(words);
+        for (flag, path) in paths {
+            command.arg(flag).arg(path);
+        }
+        let output = command.output().expect("mainsheet");
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let token = run(&["token", "create", "--sa", &pod.account, "--namespace", &pod.namespace], &[("--ca-dir", ca)]);
+    fs::write(file("token"), token.trim()).expect("a token");
+    // The authority's own directory is for nobody else.
+    fs::copy(ca.join("root-cert.pem"), file("roots.pem")).expect("the roots");
+    fs::set_permissions(file("roots.pem"), std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("a file");
+    let proxy = format!("{}.{}", pod.name, pod.namespace);
+    let admin = admin.to_string();
+    let words = ["bootstrap", "--proxy", &proxy, "--discovery-address", discovery, "--admin-port", &admin];
+    let more = ["--server-name", "istiod.istio-system.svc", "--write-token-secret", "-o", "json"];
+    let (roots, token, secret) = (file("roots.pem"), file("token"), file("token-sds.json"));
+    let config = dir.join("config");
+    let paths: [(&str, &Path); 4] =
+        [("-f", &config), ("--root-cert", &roots), ("--token", &token), ("--token-secret", &secret)];
+    serde_json::from_str(&run(&[&words[..], &more].concat(), &paths)).expect("a bootstrap")
 }
 
 /// Gives each pod that has none an address: 10.244.1.1 for the first.
