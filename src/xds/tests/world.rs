@@ -338,9 +338,11 @@ pub(super) fn node(pod: &str, namespace: &str) -> Node {
 pub(super) fn node_json(pod: &str, namespace: &str) -> serde_json::Value {
     let which = pod.trim_start_matches('p').parse::<u8>().unwrap_or(0) * 3
         + NAMESPACES.iter().position(|n| *n == namespace).unwrap_or(0) as u8;
+    // Some have an agent, and with it a certificate.
+    let version = if which.is_multiple_of(2) { json!("1.30.0") } else { json!(null) };
     json!({
         "id": format!("sidecar~{}~{pod}.{namespace}~{namespace}.svc.cluster.local", pod_ip(which)),
         "cluster": "s0.a",
-        "metadata": {"NAMESPACE": namespace, "LABELS": {"app": "s0", "version": "v2"}, "CLUSTER_ID": "Kubernetes"},
+        "metadata": {"NAMESPACE": namespace, "LABELS": {"app": "s0", "version": "v2"}, "CLUSTER_ID": "Kubernetes", "ISTIO_VERSION": version},
     })
 }
