@@ -1,6 +1,7 @@
 //! The shapes of Istio's objects as users write them, field by field: nothing of what they mean.
 
 pub mod destination_rule;
+pub mod gateway;
 pub mod mesh;
 pub mod peer_authentication;
 pub mod virtual_service;

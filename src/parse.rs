@@ -3,6 +3,7 @@
 
 mod destination_rule;
 mod environment;
+mod gateway;
 mod kubernetes;
 mod mesh;
 mod node;
@@ -106,6 +107,8 @@ fn read(id: &ObjectRef, raw: &Value, context: &Context) -> Parsed<Object> {
         ("", "Service") => of(Object::Service, kubernetes::service(raw, context)),
         ("", "Endpoints") => of(Object::Slice, kubernetes::endpoints(raw, context)),
         ("discovery.k8s.io", "EndpointSlice") => of(Object::Slice, kubernetes::endpoint_slice(raw, context)),
+        ("", "Secret") => of(Object::Secret, kubernetes::secret(raw, context)),
+        ("networking.istio.io", "Gateway") => of(Object::Gateway, gateway::gateway(raw, context)),
         ("networking.istio.io", "DestinationRule") => {
             of(|rule| Object::DestinationRule(Box::new(rule)), destination_rule::destination_rule(raw, context))
         }
@@ -133,7 +136,6 @@ const IGNORED: &[(&str, &str)] = &[
     ("", "PersistentVolume"),
     ("", "PersistentVolumeClaim"),
     ("", "ResourceQuota"),
-    ("", "Secret"),
     ("", "ServiceAccount"),
     ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"),
     ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"),
@@ -162,7 +164,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("gateway.networking.k8s.io", "TCPRoute"),
     ("gateway.networking.k8s.io", "TLSRoute"),
     ("networking.istio.io", "EnvoyFilter"),
-    ("networking.istio.io", "Gateway"),
     ("networking.istio.io", "ProxyConfig"),
     ("networking.istio.io", "Sidecar"),
     ("networking.istio.io", "WorkloadGroup"),

@@ -6,19 +6,21 @@
 mod delta;
 mod derive;
 mod destination;
+mod entrance;
 mod peer_authentication;
 mod routing;
 mod view;
 
 pub use delta::Delta;
+pub use entrance::{Entrance, Opening, Placed};
 pub use routing::Precedence;
 pub use view::{Face, Families, Place, Target, View, ViewKey};
 
 use crate::{
     id::{Host, Kind, Namespace, ObjectRef, ServiceKey, Shared},
     model::{
-        Change, ClusterNode, DestinationRule, EndpointSet, Mesh, NamespaceInfo, Object, ObjectKey, PeerAuthentication,
-        Pod, Service, Slice, State, VirtualService,
+        Change, ClusterNode, DestinationRule, EndpointSet, Gateway, Mesh, NamespaceInfo, Object, ObjectKey,
+        PeerAuthentication, Pod, Secret, Service, Slice, State, VirtualService,
     },
     problem::Problem,
 };
@@ -50,6 +52,10 @@ pub struct Snapshot {
     pub destination_rules: OrdMap<ObjectKey, Shared<DestinationRule>>,
     /// PeerAuthentications by namespace and name.
     pub peer_authentications: OrdMap<ObjectKey, Shared<PeerAuthentication>>,
+    /// Gateways by namespace and name.
+    pub gateways: OrdMap<ObjectKey, Shared<Gateway>>,
+    /// Secrets by namespace and name.
+    pub secrets: OrdMap<ObjectKey, Shared<Secret>>,
     nodes: OrdMap<Arc<str>, Arc<ClusterNode>>,
     slices: OrdMap<ObjectRef, Arc<Slice>>,
     index: Index,
@@ -78,12 +84,16 @@ struct Index {
     virtual_services: OrdMap<Host, Arc<[Shared<VirtualService>]>>,
     /// The VirtualServices that send to a host, or a copy.
     routed: OrdMap<Host, OrdSet<ObjectKey>>,
+    /// The VirtualServices that are bound to a gateway, by its `namespace/name`.
+    bound: OrdMap<Arc<str>, OrdSet<ObjectKey>>,
     /// The VirtualServices that delegate to one.
     delegating: OrdMap<ObjectKey, OrdSet<ObjectKey>>,
     /// The hosts that stand for a host (ExternalName).
     aliases: OrdMap<Host, OrdSet<Host>>,
     /// The DestinationRules for a host exactly as they name it, the oldest first.
     destination_rules: OrdMap<Host, Arc<[Shared<DestinationRule>]>>,
+    /// The DestinationRules that name a credential.
+    credentials: OrdMap<Arc<str>, OrdSet<ObjectKey>>,
     /// The label keys that any rule asks of a client, with the number of rules that do.
     client_labels: OrdMap<Arc<str>, usize>,
 }
@@ -110,6 +120,8 @@ impl Snapshot {
             virtual_services: OrdMap::new(),
             destination_rules: OrdMap::new(),
             peer_authentications: OrdMap::new(),
+            gateways: OrdMap::new(),
+            secrets: OrdMap::new(),
             nodes: OrdMap::new(),
             slices: OrdMap::new(),
             index: Index::default(),
@@ -164,6 +176,8 @@ impl Snapshot {
             Object::VirtualService(rule) => self.set_virtual_service(key, Some(rule)),
             Object::DestinationRule(rule) => self.set_destination_rule(key, Some(*rule)),
             Object::PeerAuthentication(policy) => self.set_peer_authentication(key, Some(policy), dirty),
+            Object::Gateway(gateway) => drop(self.gateways.insert(key, Shared::new(gateway))),
+            Object::Secret(secret) => drop(self.secrets.insert(key, Shared::new(secret))),
         }
     }
 
@@ -181,6 +195,8 @@ impl Snapshot {
             k if *k == Kind::VIRTUAL_SERVICE => self.set_virtual_service(key, None),
             k if *k == Kind::DESTINATION_RULE => self.set_destination_rule(key, None),
             k if *k == Kind::PEER_AUTHENTICATION => self.set_peer_authentication(key, None, dirty),
+            k if *k == Kind::GATEWAY => drop(self.gateways.remove(&key)),
+            k if *k == Kind::SECRET => drop(self.secrets.remove(&key)),
             _ => self.set_mesh(id, None, dirty),
         }
     }
@@ -207,6 +223,7 @@ impl Snapshot {
                 unlist(&mut self.index.virtual_services, host, |r| r.source == old.source);
             }
             old.destinations().for_each(|host| drop_from(&mut self.index.routed, host, &key));
+            old.gateways.iter().for_each(|gateway| drop_from(&mut self.index.bound, gateway, &key));
             old.delegates().for_each(|to| drop_from(&mut self.index.delegating, to, &key));
         }
         let Some(rule) = rule.map(Shared::new) else { return };
@@ -215,6 +232,7 @@ impl Snapshot {
             enlist(&mut self.index.virtual_services, host, &rule, |a, b| a.rank().cmp(&b.rank()));
         }
         rule.destinations().for_each(|host| add_to(&mut self.index.routed, host.clone(), key.clone()));
+        rule.gateways.iter().for_each(|gateway| add_to(&mut self.index.bound, gateway.clone(), key.clone()));
         rule.delegates().for_each(|to| add_to(&mut self.index.delegating, to.clone(), key.clone()));
         self.virtual_services.insert(key, rule);
     }
@@ -222,10 +240,12 @@ impl Snapshot {
     fn set_destination_rule(&mut self, key: ObjectKey, rule: Option<DestinationRule>) {
         if let Some(old) = self.destination_rules.remove(&key) {
             self.count_labels(old.client_labels(), false);
+            old.credentials().for_each(|name| drop_from(&mut self.index.credentials, name, &key));
             unlist(&mut self.index.destination_rules, &old.host, |r| r.source == old.source);
         }
         let Some(rule) = rule.map(Shared::new) else { return };
         self.count_labels(rule.client_labels(), true);
+        rule.credentials().for_each(|name| add_to(&mut self.index.credentials, name.clone(), key.clone()));
         let rank = |r: &DestinationRule| (r.created, r.source.name.clone(), r.source.namespace.clone());
         enlist(&mut self.index.destination_rules, &rule.host, &rule, |a, b| rank(a).cmp(&rank(b)));
         self.destination_rules.insert(key, rule);

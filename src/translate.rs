@@ -16,6 +16,8 @@ mod network_filter;
 mod part;
 mod provenance;
 mod route;
+mod secret;
+mod termination;
 mod tls;
 mod trace;
 

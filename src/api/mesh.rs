@@ -159,7 +159,7 @@ pub enum Normalization {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TlsDefaults {
-    /// The oldest version of TLS; towards others without effect.
+    /// The oldest version of TLS.
     pub min_protocol_version: Option<String>,
     /// The curves.
     pub ecdh_curves: Vec<String>,

@@ -47,6 +47,11 @@ impl DestinationRule {
         policies.flat_map(|p| std::iter::once(p).chain(p.ports.iter().map(|(_, p)| p)))
     }
 
+    /// The credentials that it names; one may come more than once.
+    pub fn credentials(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.policies().filter_map(|p| p.tls.as_ref()).map(|t| &t.credential).filter(|c| !c.is_empty())
+    }
+
     /// The keys of labels by which it tells its clients apart.
     pub fn client_labels(&self) -> Vec<&Arc<str>> {
         let nearer = self.policies().filter_map(|p| p.load_balancer.as_ref()).flat_map(LoadBalancer::priority_keys);

@@ -1,6 +1,6 @@
 //! The mesh's settings (MeshConfig) and the switches that istiod takes from its environment.
 
-use super::{ConnectionPool, ExportTo, Keepalive, LocalityBalancing, OutlierDetection, ZoneAware};
+use super::{ConnectionPool, ExportTo, Keepalive, LocalityBalancing, OutlierDetection, TlsVersion, ZoneAware};
 use crate::id::{Namespace, Shared};
 use std::sync::Arc;
 
@@ -128,6 +128,8 @@ pub struct ClusterDefaults {
     pub ecdh_curves: Vec<Arc<str>>,
     /// The ciphers of TLS that a DestinationRule asks for (`tlsDefaults.cipherSuites`); empty for Envoy's.
     pub cipher_suites: Vec<Arc<str>>,
+    /// The oldest version of TLS at gateways (`tlsDefaults.minProtocolVersion`).
+    pub min_tls_version: TlsVersion,
 }
 
 impl Default for ClusterDefaults {
@@ -142,6 +144,7 @@ impl Default for ClusterDefaults {
             zone_aware: None,
             ecdh_curves: Vec::new(),
             cipher_suites: Vec::new(),
+            min_tls_version: TlsVersion::Auto,
         }
     }
 }
@@ -175,12 +178,22 @@ pub struct Features {
     pub disable_shadow_host_suffix: bool,
     /// `ISTIO_DUAL_STACK`: listeners take both IP families.
     pub dual_stack: bool,
+    /// `PILOT_FILTER_GATEWAY_CLUSTER_CONFIG`: gateways get the clusters alone that their VirtualServices send to.
+    pub gateway_clusters_by_route: bool,
+    /// `PILOT_ENABLE_QUIC_LISTENERS`: gateways serve HTTP/3.
+    pub quic: bool,
     /// `PILOT_HTTP10`: HTTP/1.0 is accepted everywhere.
     pub http10: bool,
 }
 
 impl Default for Features {
     fn default() -> Self {
-        Self { disable_shadow_host_suffix: true, dual_stack: false, http10: false }
+        Self {
+            disable_shadow_host_suffix: true,
+            dual_stack: false,
+            gateway_clusters_by_route: false,
+            quic: false,
+            http10: false,
+        }
     }
 }

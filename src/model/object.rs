@@ -1,7 +1,8 @@
 //! Any one parsed object, so that sources hand all kinds over the same way.
 
 use super::{
-    ClusterNode, DestinationRule, Mesh, NamespaceInfo, PeerAuthentication, Pod, Service, Slice, VirtualService,
+    ClusterNode, DestinationRule, Gateway, Mesh, NamespaceInfo, PeerAuthentication, Pod, Secret, Service, Slice,
+    VirtualService,
 };
 use crate::{
     id::{Kind, Namespace, ObjectRef},
@@ -30,6 +31,10 @@ pub enum Object {
     DestinationRule(Box<DestinationRule>),
     /// A PeerAuthentication.
     PeerAuthentication(PeerAuthentication),
+    /// A Gateway.
+    Gateway(Gateway),
+    /// A Secret.
+    Secret(Secret),
 }
 
 /// What a source has learnt of one object.
@@ -84,6 +89,8 @@ impl Object {
             Self::VirtualService(_) => Kind::VIRTUAL_SERVICE,
             Self::DestinationRule(_) => Kind::DESTINATION_RULE,
             Self::PeerAuthentication(_) => Kind::PEER_AUTHENTICATION,
+            Self::Gateway(_) => Kind::GATEWAY,
+            Self::Secret(_) => Kind::SECRET,
         }
     }
 }

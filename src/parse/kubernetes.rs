@@ -1,10 +1,12 @@
 //! Kubernetes' own kinds: what of them the mesh reads.
 
 mod pod;
+mod secret;
 mod service;
 mod slice;
 
 pub(super) use pod::pod;
+pub(super) use secret::secret;
 pub(super) use service::service;
 pub(super) use slice::{endpoint_slice, endpoints};
 

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     api::mesh as api,
     id::{ObjectRef, Shared},
-    model::{ClusterDefaults, ExportTo, Mesh, MeshTls, OutboundPolicy, PathNormalization},
+    model::{ClusterDefaults, ExportTo, Mesh, MeshTls, OutboundPolicy, PathNormalization, TlsVersion},
     problem::{FieldPath, Problem},
 };
 use serde_json::Value;
@@ -241,9 +241,16 @@ impl Reader<'_> {
             clusters.stat_name = pattern.as_str().into();
         }
         if let Some(tls) = &config.tls_defaults {
-            if tls.min_protocol_version.is_some() {
-                found.warn(&at("tlsDefaults").field("minProtocolVersion"), "is not served yet, so it has no effect");
-            }
+            clusters.min_tls_version = match tls.min_protocol_version.as_deref() {
+                None | Some("TLS_AUTO") => TlsVersion::Auto,
+                Some("TLSV1_2") => TlsVersion::V1_2,
+                Some("TLSV1_3") => TlsVersion::V1_3,
+                Some(other) => {
+                    let path = at("tlsDefaults").field("minProtocolVersion");
+                    found.error(&path, format!("`{other}` is not a version; write TLSV1_2, TLSV1_3 or TLS_AUTO"));
+                    TlsVersion::Auto
+                }
+            };
             (clusters.ecdh_curves, clusters.cipher_suites) = (shared(&tls.ecdh_curves), shared(&tls.cipher_suites));
         }
         if let Some(policy) = &config.default_traffic_policy {

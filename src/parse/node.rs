@@ -5,7 +5,7 @@
 
 use crate::{
     id::Namespace,
-    model::{IdentitySource, Interception, Labels, Locality, Node, NodeSettings, Role},
+    model::{ClientCertificate, IdentitySource, Interception, Labels, Locality, Node, NodeSettings, Role, Topology},
 };
 use serde_json::Value;
 use std::{net::IpAddr, sync::Arc};
@@ -71,6 +71,7 @@ pub fn node(json: &Value) -> Result<Node, String> {
         },
         version: metadata.shared("ISTIO_VERSION"),
         ports: pod_ports(&metadata),
+        proven: false,
         settings: settings(&metadata),
     })
 }
@@ -126,8 +127,23 @@ fn settings(metadata: &Metadata<'_>) -> NodeSettings {
         http_proxy_port: metadata.port("HTTP_PROXY_PORT").unwrap_or(0),
         dns_capture: metadata.is_on("DNS_CAPTURE"),
         dns_auto_allocate: metadata.is_on("DNS_AUTO_ALLOCATE"),
+        topology: topology(&metadata.proxy_config()["gatewayTopology"]),
         status_port: metadata.port("ENVOY_STATUS_PORT").unwrap_or(DEFAULT_STATUS_PORT),
         prometheus_port: metadata.port("ENVOY_PROMETHEUS_PORT").unwrap_or(DEFAULT_PROMETHEUS_PORT),
+    }
+}
+
+fn topology(json: &Value) -> Topology {
+    Topology {
+        trusted_proxies: json["numTrustedProxies"].as_f64().map_or(0, |n| n as u32),
+        client_certificate: match json["forwardClientCertDetails"].as_str() {
+            Some("SANITIZE") => ClientCertificate::Sanitize,
+            Some("FORWARD_ONLY") => ClientCertificate::ForwardOnly,
+            Some("APPEND_FORWARD") => ClientCertificate::AppendForward,
+            Some("ALWAYS_FORWARD_ONLY") => ClientCertificate::AlwaysForwardOnly,
+            _ => ClientCertificate::SanitizeSet,
+        },
+        proxy_protocol: json["proxyProtocol"].is_object(),
     }
 }
 
@@ -137,6 +153,14 @@ struct Metadata<'a>(&'a Value);
 impl<'a> Metadata<'a> {
     fn get(&self, key: &str) -> &'a Value {
         self.0.get(key).unwrap_or(&Value::Null)
+    }
+
+    /// The ProxyConfig that the proxy was started with, as an object or as JSON in a text.
+    fn proxy_config(&self) -> Value {
+        match self.get("PROXY_CONFIG") {
+            Value::String(text) => serde_json::from_str(text).unwrap_or_default(),
+            other => other.clone(),
+        }
     }
 
     fn text(&self, key: &str) -> &'a str {

@@ -139,7 +139,12 @@ impl Parser<'_> {
                 self.found.error(&at, message);
             }
             if let Some(other) = all.iter().find(|h| h.overlaps(&host)) {
-                self.found.error(&at, format!("{text} is already covered by {other}; leave one of them out"));
+                let message = format!("{text} is already covered by {other}; leave one of them out");
+                // Hosts one below the other are served as Istio does: by the more specific first.
+                match *other == host {
+                    true => self.found.error(&at, message),
+                    false => self.found.warn(&at, message),
+                }
             }
             all.push(host);
         }

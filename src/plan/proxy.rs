@@ -82,6 +82,7 @@ fn of_pod(snapshot: &Snapshot, name: &str, role: Role) -> Result<Node, ProxyErro
         interception: Default::default(),
         identity: if tls { IdentitySource::Agent } else { IdentitySource::None },
         version: "".into(),
+        proven: true,
         settings: NodeSettings { status_port: 15021, prometheus_port: 15090, ..NodeSettings::default() },
     })
 }

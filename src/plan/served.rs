@@ -55,6 +55,10 @@ fn resource_to_json(resource: &Resource) -> Value {
     let url = resource.kind.type_url();
     match pb::to_json(url, &resource.body) {
         Ok(Value::Object(mut fields)) => {
+            // A private key is for the proxy alone.
+            if let Some(key) = fields.get_mut("tlsCertificate").and_then(|c| c.get_mut("privateKey")) {
+                *key = json!({"inlineString": "[redacted]"});
+            }
             fields.insert("@type".into(), url.into());
             Value::Object(fields)
         }

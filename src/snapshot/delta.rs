@@ -3,7 +3,7 @@
 use super::Snapshot;
 use crate::{
     id::{Host, Namespace, ServiceKey, Shared},
-    model::{DestinationRule, VirtualService},
+    model::{DestinationRule, ObjectKey, VirtualService},
 };
 use imbl::{OrdMap, ordmap::DiffItem};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +21,10 @@ pub struct Delta {
     pub virtual_services: Vec<Shared<VirtualService>>,
     /// DestinationRules that differ, old and new versions.
     pub destination_rules: Vec<Shared<DestinationRule>>,
+    /// Some Gateway differs.
+    pub gateways: bool,
+    /// Secrets that differ.
+    pub secrets: BTreeSet<ObjectKey>,
     /// Namespaces whose pods or services differ, or whose labels do.
     pub namespaces: BTreeSet<Namespace>,
     /// Namespaces whose PeerAuthentications differ; `None` among them stands for the mesh's own.
@@ -37,6 +41,8 @@ impl Delta {
             clients: changed(&old.index.client_labels, &new.index.client_labels)
                 .any(|(_, a, b)| a.is_none() || b.is_none())
                 || changed(&old.nodes, &new.nodes).next().is_some(),
+            gateways: changed(&old.gateways, &new.gateways).next().is_some(),
+            secrets: changed(&old.secrets, &new.secrets).map(|(key, ..)| key.clone()).collect(),
             ..Self::default()
         };
         for (host, old, new) in changed(&old.index.services, &new.index.services) {
@@ -71,6 +77,8 @@ impl Delta {
     pub fn is_empty(&self) -> bool {
         !self.whole
             && !self.clients
+            && !self.gateways
+            && self.secrets.is_empty()
             && self.services.is_empty()
             && self.endpoints.is_empty()
             && self.virtual_services.is_empty()

@@ -3,9 +3,11 @@
 use super::View;
 use crate::{
     id::{Host, Namespace, Shared},
-    model::{DestinationRule, ExportTo, selects},
+    model::{DestinationRule, ExportTo, ObjectKey, Role, selects},
     problem::{FieldPath, Problem},
 };
+use imbl::OrdSet;
+use std::sync::Arc;
 
 impl<'a> View<'a> {
     /// The DestinationRules in force for a host, as Istio finds them: the most specific ones of the client's
@@ -81,6 +83,24 @@ impl<'a> View<'a> {
                 rule.export_to.visible(rule.namespace(), &self.key.namespace, default)
             }
         }
+    }
+
+    /// The credentials that the rules for the view's nodes name, each with one of the rules.
+    pub fn rule_credentials(&self) -> impl Iterator<Item = (&'a Arc<str>, &'a Shared<DestinationRule>)> {
+        let (view, snapshot) = (*self, self.snapshot);
+        snapshot.index.credentials.iter().filter_map(move |(name, keys)| Some((name, view.first_seen(keys)?)))
+    }
+
+    /// A rule for the view's nodes that names a credential.
+    pub fn rule_with_credential(&self, name: &str) -> Option<&'a Shared<DestinationRule>> {
+        self.first_seen(self.snapshot.index.credentials.get(name)?)
+    }
+
+    fn first_seen(&self, keys: &OrdSet<ObjectKey>) -> Option<&'a Shared<DestinationRule>> {
+        let rules = keys.iter().filter_map(|key| self.snapshot.destination_rules.get(key));
+        // Sidecars get secrets by rules that select them alone.
+        let may = |r: &&Shared<DestinationRule>| self.key.role == Role::Router || r.selector.is_some();
+        rules.filter(may).find(|r| self.sees_destination_rule(r))
     }
 
     /// Whether a rule is for its own namespace alone.

@@ -73,6 +73,21 @@ impl<'a> View<'a> {
             && rule.export_to.visible(rule.namespace(), &self.key.namespace, default)
     }
 
+    /// The VirtualServices bound to a gateway that the view's nodes see, in order of precedence. One without hosts
+    /// is only what others delegate to.
+    pub fn at_gateway(&self, gateway: &str) -> Vec<&'a Shared<VirtualService>> {
+        let snapshot = self.snapshot;
+        let default = &snapshot.mesh.virtual_service_export_to;
+        let keys = snapshot.index.bound.get(gateway).into_iter().flatten();
+        let rules = keys.filter_map(|key| snapshot.virtual_services.get(key));
+        let sees = |r: &&Shared<VirtualService>| {
+            !r.hosts.is_empty() && r.export_to.visible(r.namespace(), &self.key.namespace, default)
+        };
+        let mut seen: Vec<_> = rules.filter(sees).collect();
+        seen.sort_by_key(|r| self.precedence(r));
+        seen
+    }
+
     /// The VirtualService that another one delegates to, where it is there, without hosts, and seen in the
     /// namespace of the one that delegates.
     pub fn delegate(&self, of: &VirtualService, to: &ObjectKey) -> Option<&'a Shared<VirtualService>> {

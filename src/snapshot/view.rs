@@ -2,12 +2,12 @@
 //!
 //! This is the only place that knows export lists, label selectors of clients, and which services a proxy serves.
 
-use super::{Delta, Snapshot, derive::target_port};
+use super::{Delta, Entrance, Snapshot, derive::target_port, entrance::Door};
 use crate::{
-    id::{Kind, Namespace, ObjectRef, Shared},
+    id::{Host, Kind, Namespace, ObjectRef, Shared},
     model::{
         Endpoint, EndpointSet, Health, IdentitySource, Interception, Labels, Locality, Node, NodeSettings, ObjectKey,
-        PeerMtls, Pod, Protocol, Registry, Resolution, Role, Service, locality_label, selects,
+        PeerMtls, Pod, Protocol, Registry, Resolution, Role, Service, VirtualService, locality_label, selects,
     },
 };
 use std::{net::IpAddr, sync::Arc};
@@ -38,6 +38,14 @@ pub struct ViewKey {
     pub mtls: Option<Shared<PeerMtls>>,
     /// What it serves: its inbound side depends on it.
     pub targets: Option<Arc<[Target]>>,
+    /// What it opens as a gateway: listeners and routes depend on it.
+    pub entrance: Option<Shared<Entrance>>,
+    /// TLS between networks passes through it: it has clusters for that.
+    pub auto_passthrough: bool,
+    /// The gateways (`namespace/name`) to whose VirtualServices' destinations alone it has clusters; `None` for all.
+    pub sends_by_route: Option<Arc<[Arc<str>]>>,
+    /// The secrets that its servers need, each with the Gateway that says so; `None` where it may have no secrets.
+    pub secrets: Option<Arc<[(Arc<str>, ObjectRef)]>>,
 }
 
 /// The IP families that a proxy uses.
@@ -152,13 +160,19 @@ impl Snapshot {
         let labels = pod.map_or(&node.labels, |p| &p.labels);
         let asked = |key: &Arc<str>| self.index.client_labels.contains_key(key);
         let label = |key: &str, or: &str| labels.get(key).cloned().unwrap_or_else(|| or.into());
+        let families = Families::of(&node.ips);
+        let targets = self.targets(node, pod);
+        let entrance = (node.role == Role::Router).then(|| {
+            let door = Door { labels, targets: &targets, families, settings: &node.settings };
+            Shared::new(self.entrance(&door))
+        });
         ViewKey {
             role: node.role,
             namespace: node.namespace.clone(),
             domain: node.domain.clone(),
             labels: labels.iter().filter(|(k, _)| asked(k)).map(|(k, v)| (k.clone(), v.clone())).collect(),
             cluster: node.cluster.clone(),
-            families: Families::of(&node.ips),
+            families,
             identity: node.identity,
             place: Some(Place {
                 locality: self.locality_of_node(node, pod),
@@ -174,7 +188,14 @@ impl Snapshot {
                 mesh: node.mesh.clone(),
             }),
             mtls: Some(Shared::new(self.peer_mtls(&node.namespace, labels))),
-            targets: Some(self.targets(node, pod)),
+            targets: Some(targets).filter(|_| node.role == Role::Sidecar),
+            auto_passthrough: entrance.as_ref().is_some_and(|e| e.auto_passthrough()),
+            sends_by_route: entrance
+                .as_ref()
+                .filter(|_| self.mesh.features.gateway_clusters_by_route)
+                .map(|e| e.gateways().into()),
+            secrets: node.proven.then(|| entrance.iter().flat_map(|e| e.secrets()).collect()),
+            entrance,
         }
     }
 
@@ -182,6 +203,7 @@ impl Snapshot {
     pub fn may_change_key(delta: &Delta, node: &Node) -> bool {
         delta.whole
             || delta.clients
+            || (delta.gateways && node.role == Role::Router)
             || delta.namespaces.contains(&node.namespace)
             || delta.peers.contains(&None)
             || delta.peers.contains(&Some(node.namespace.clone()))
@@ -203,9 +225,6 @@ impl Snapshot {
 
     /// The ports that a node's workload serves, those of the oldest service first.
     fn targets(&self, node: &Node, pod: Option<&Arc<Pod>>) -> Arc<[Target]> {
-        if node.role != Role::Sidecar {
-            return Arc::default();
-        }
         let labels = pod.map_or(&node.labels, |p| &p.labels);
         let named = pod.map_or(&node.ports, |p| &p.ports);
         let mut services: Vec<_> = self.selecting(&node.namespace, labels).collect();
@@ -245,6 +264,13 @@ impl<'a> View<'a> {
     pub fn service(&self, host: &str) -> Option<&'a Shared<Service>> {
         let visible = self.snapshot.services_of(host).iter().filter(|s| self.sees_service(s));
         visible.min_by_key(|s| (s.namespace != self.key.namespace, s.registry != Registry::Kubernetes))
+    }
+
+    /// Whether the view's nodes have clusters for a host: a gateway may have them for what it sends to alone.
+    pub fn sends_to(&self, host: &Host) -> bool {
+        let Some(gateways) = &self.key.sends_by_route else { return true };
+        let bound = |rule: &VirtualService| rule.gateways.iter().any(|g| gateways.contains(g));
+        self.routing_to(host).into_iter().any(|rule| bound(rule))
     }
 
     /// Every service that the view's nodes see, by host.

@@ -43,6 +43,16 @@ pub(super) fn affected(old: &View<'_>, new: &View<'_>, delta: &Delta) -> Affecte
 /// The hosts whose service or DestinationRule differs.
 pub(super) fn rule_hosts(old: &View<'_>, new: &View<'_>, delta: &Delta) -> BTreeSet<Host> {
     let mut hosts: BTreeSet<Host> = delta.services.clone();
+    if new.key.sends_by_route.is_some() {
+        // Which services a gateway sends to is what its VirtualServices say, and those that they delegate to.
+        for rule in &delta.virtual_services {
+            let rules = |view: &View<'_>| -> Vec<Host> {
+                let delegates = rule.delegates().filter_map(|to| view.delegate(rule, to));
+                delegates.flat_map(|d| d.destinations().cloned()).collect()
+            };
+            hosts.extend(rule.destinations().cloned().chain(rules(old)).chain(rules(new)));
+        }
+    }
     for rule in &delta.destination_rules {
         match rule.host.is_wildcard() {
             false => drop(hosts.insert(rule.host.clone())),
@@ -78,9 +88,9 @@ pub(super) fn build(view: &View<'_>, unit: &Unit, renderer: &dyn Renderer) -> Bu
     let host = match unit {
         Unit::Host(host) => host,
         Unit::Fixed => return Built { resources: fixed::build(view, renderer), problems: Vec::new() },
-        Unit::Port(_) => return Built::default(),
+        Unit::Port(_) | Unit::Name(_) => return Built::default(),
     };
-    let Some(service) = view.service(host) else { return Built::default() };
+    let Some(service) = view.service(host).filter(|_| view.sends_to(host)) else { return Built::default() };
     let (clusters, mut problems) = select(view, service);
     problems.sort();
     problems.dedup();
@@ -91,4 +101,9 @@ pub(super) fn build(view: &View<'_>, unit: &Unit, renderer: &dyn Renderer) -> Bu
 /// `outbound|PORT|SUBSET|HOST`.
 pub(super) fn outbound_name(port: u16, subset: &str, host: &str) -> String {
     format!("outbound|{port}|{subset}|{host}")
+}
+
+/// The cluster of a service that other networks of the mesh reach by this name in TLS.
+pub(super) fn between_networks(port: u16, subset: &str, host: &str) -> String {
+    format!("outbound_.{port}_.{subset}_.{host}")
 }

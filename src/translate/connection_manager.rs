@@ -3,14 +3,14 @@
 use super::{access_log::AccessLog, http_filter, network_filter, trace::Tracing};
 use crate::{
     id::Shared,
-    model::{IdentitySource, PathNormalization},
+    model::{ClientCertificate, IdentitySource, PathNormalization, Topology},
     pb::{
         self,
         envoy::{
             config::{
                 core::v3::{
                     AggregatedConfigSource, ApiVersion, ConfigSource, Http1ProtocolOptions, Http2ProtocolOptions,
-                    HttpProtocolOptions, config_source::ConfigSourceSpecifier,
+                    Http3ProtocolOptions, HttpProtocolOptions, config_source::ConfigSourceSpecifier,
                 },
                 listener::v3::Filter,
                 route::v3::{
@@ -24,7 +24,7 @@ use crate::{
                 filters::network::http_connection_manager::v3::{
                     HttpConnectionManager, Rds, RequestIdExtension,
                     http_connection_manager::{
-                        ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier,
+                        CodecType, ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier,
                         SetCurrentClientCertDetails, UpgradeConfig,
                     },
                 },
@@ -42,6 +42,7 @@ pub(super) struct Settings {
     normalization: PathNormalization,
     http10: bool,
     idle_timeout: Option<u64>,
+    topology: Topology,
     tracing: Option<Tracing>,
     log: Option<AccessLog>,
     /// The proxy has a certificate of the mesh.
@@ -49,6 +50,11 @@ pub(super) struct Settings {
 }
 
 impl Settings {
+    /// Whether clients' addresses come by the PROXY protocol.
+    pub(super) fn takes_proxy_protocol(&self) -> bool {
+        self.topology.proxy_protocol
+    }
+
     /// The settings of a view's nodes.
     pub(super) fn of(view: &View<'_>) -> Shared<Self> {
         let (mesh, key) = (&view.snapshot.mesh, view.key);
@@ -65,6 +71,7 @@ impl Settings {
             normalization: mesh.path_normalization,
             http10: mesh.features.http10 || face.is_some_and(|f| f.settings.http10),
             idle_timeout: face.and_then(|f| f.settings.idle_timeout),
+            topology: face.map(|f| f.settings.topology).unwrap_or_default(),
             tracing,
             log: AccessLog::to(&mesh.access_log_file),
             mtls: key.identity != IdentitySource::None,
@@ -92,6 +99,15 @@ pub(super) struct Manager {
 pub(super) enum Routes {
     /// The route configuration of this name; the traffic is outbound.
     Named(Arc<str>),
+    /// The route configuration of this name; the traffic enters the mesh, or leaves it, here.
+    Gateway {
+        /// The name.
+        name: Arc<str>,
+        /// The prefix of statistics gets the mark that ends it.
+        marked: bool,
+        /// Requests come over QUIC.
+        quic: bool,
+    },
     /// Everything goes to the workload; the traffic is inbound.
     Inbound {
         /// The cluster, which also names the routes.
@@ -123,8 +139,14 @@ impl Manager {
         };
         let id = UuidRequestIdConfig { use_request_id_for_trace_sampling: pb::boolean(true), ..Default::default() };
         let mut manager = HttpConnectionManager {
-            stat_prefix: format!("{};", self.stat_prefix),
-            http_filters: http_filter::filters(self.grpc_web, settings.mtls && matches!(self.routes, Routes::Named(_))),
+            stat_prefix: match self.routes {
+                Routes::Gateway { marked: false, .. } => self.stat_prefix.to_string(),
+                _ => format!("{};", self.stat_prefix),
+            },
+            http_filters: http_filter::filters(
+                self.grpc_web,
+                settings.mtls && matches!(self.routes, Routes::Named(_) | Routes::Gateway { .. }),
+            ),
             normalize_path: pb::boolean(settings.normalization != PathNormalization::None),
             merge_slashes: merge,
             path_with_escaped_slashes_action: escaped.into(),
@@ -141,24 +163,59 @@ impl Manager {
             request_id_extension: Some(RequestIdExtension { typed_config: Some(pb::any(&id)) }),
             ..Default::default()
         };
-        self.routes.apply(&mut manager);
+        self.routes.apply(&settings.topology, &mut manager);
         network_filter::filter("envoy.filters.network.http_connection_manager", &manager)
     }
 }
 
+/// Tells of a client's certificate, at a gateway.
+fn forward_certificates(manager: &mut HttpConnectionManager, how: ClientCertificate) {
+    manager.forward_client_cert_details = match how {
+        ClientCertificate::Sanitize => ForwardClientCertDetails::Sanitize,
+        ClientCertificate::SanitizeSet => ForwardClientCertDetails::SanitizeSet,
+        ClientCertificate::ForwardOnly => ForwardClientCertDetails::ForwardOnly,
+        ClientCertificate::AppendForward => ForwardClientCertDetails::AppendForward,
+        ClientCertificate::AlwaysForwardOnly => ForwardClientCertDetails::AlwaysForwardOnly,
+    }
+    .into();
+    let tells = matches!(how, ClientCertificate::SanitizeSet | ClientCertificate::AppendForward);
+    manager.set_current_client_cert_details = tells.then(|| SetCurrentClientCertDetails {
+        subject: pb::boolean(true),
+        cert: true,
+        dns: true,
+        uri: true,
+        ..Default::default()
+    });
+}
+
+/// Routes that come on the stream that the listener itself came on.
+fn rds(name: &str) -> RouteSpecifier {
+    RouteSpecifier::Rds(Rds {
+        config_source: Some(ConfigSource {
+            initial_fetch_timeout: Some(pb::millis(0)),
+            resource_api_version: ApiVersion::V3.into(),
+            config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
+            ..Default::default()
+        }),
+        route_config_name: name.to_owned(),
+    })
+}
+
 impl Routes {
-    fn apply(&self, manager: &mut HttpConnectionManager) {
+    fn apply(&self, topology: &Topology, manager: &mut HttpConnectionManager) {
         match self {
-            Self::Named(name) => {
-                manager.route_specifier = Some(RouteSpecifier::Rds(Rds {
-                    config_source: Some(ConfigSource {
-                        initial_fetch_timeout: Some(pb::millis(0)),
-                        resource_api_version: ApiVersion::V3.into(),
-                        config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
-                        ..Default::default()
-                    }),
-                    route_config_name: name.to_string(),
-                }));
+            Self::Named(name) => manager.route_specifier = Some(rds(name)),
+            Self::Gateway { name, quic, .. } => {
+                manager.route_specifier = Some(rds(name));
+                manager.server_name = "istio-envoy".into();
+                manager.use_remote_address = pb::boolean(true);
+                forward_certificates(manager, topology.client_certificate);
+                manager.xff_num_trusted_hops = topology.trusted_proxies;
+                manager.http_protocol_options.get_or_insert_default();
+                if *quic {
+                    manager.codec_type = CodecType::Http3.into();
+                    manager.http3_protocol_options = Some(Http3ProtocolOptions::default());
+                }
             }
             Self::Inbound { http2, .. } => {
                 manager.server_name = "istio-envoy".into();

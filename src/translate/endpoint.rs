@@ -42,7 +42,7 @@ pub(super) fn affected(old: &View<'_>, new: &View<'_>, delta: &Delta) -> Affecte
 
 pub(super) fn build(view: &View<'_>, unit: &Unit, renderer: &dyn Renderer) -> Built {
     let Unit::Host(host) = unit else { return Built::default() };
-    let Some(service) = view.service(host) else { return Built::default() };
+    let Some(service) = view.service(host).filter(|_| view.sends_to(host)) else { return Built::default() };
     let endpoints = view.endpoints(service).cloned().unwrap_or_else(|| Shared::new(EndpointSet::default()));
     let place = view.key.place.as_ref();
     let resources = cluster::select(view, service).0.into_iter().filter(|c| c.discovery == Discovery::Eds).map(|c| {
@@ -53,6 +53,7 @@ pub(super) fn build(view: &View<'_>, unit: &Unit, renderer: &dyn Renderer) -> Bu
             labels: c.labels,
             unhealthy: outlier.and_then(|o| o.min_health_percent).is_none(),
             takes_mtls: c.policy.tls.as_ref().is_none_or(|t| t.mode == TlsMode::IstioMutual),
+            tls_alone: c.between_networks,
             node: place.filter(|_| service.node_local).map(|p| p.cluster_node.clone()),
             both_families: matches!(view.key.families, Families::Dual(_)),
             ranking: Ranking::of(view, service, &c.policy),
@@ -74,6 +75,8 @@ struct Assignment {
     unhealthy: bool,
     /// Whether connections may be secured with the mesh's identities.
     takes_mtls: bool,
+    /// Whether only endpoints that end the mesh's TLS are sent.
+    tls_alone: bool,
     /// The node whose endpoints alone are sent.
     node: Option<Arc<str>>,
     /// Whether the proxy uses both IP families.
@@ -88,6 +91,7 @@ impl Assignment {
     fn has(&self, endpoint: &Endpoint) -> bool {
         let alive = endpoint.health.serves() || (endpoint.health == Health::Unhealthy && self.unhealthy);
         alive
+            && (endpoint.tls || !self.tls_alone)
             && endpoint.port_name == self.port_name
             && self.node.as_ref().is_none_or(|n| *n == endpoint.node)
             && selects(&self.labels, &endpoint.labels)

@@ -2,6 +2,8 @@
 
 mod collision;
 mod connection;
+pub(super) mod gateway;
+mod gateway_bytes;
 pub(super) mod inbound;
 mod inbound_chain;
 mod inbound_cluster;

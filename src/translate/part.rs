@@ -1,9 +1,9 @@
 //! Parts, and how they follow the world: a part is built once and then only its affected units are built anew.
 
-use super::{Built, Renderer, Resource, cluster, endpoint, listener, route};
+use super::{Built, Renderer, Resource, cluster, endpoint, listener, route, secret};
 use crate::{
     id::{Host, ResourceType},
-    model::Node,
+    model::{Node, Role},
     problem::Problem,
     snapshot::{Delta, Snapshot, View, ViewKey},
 };
@@ -17,12 +17,14 @@ pub enum PartKind {
     Clusters,
     /// Endpoints of outbound clusters; a unit is a host.
     Endpoints,
-    /// Outbound listeners; a unit is a port.
+    /// Outbound listeners; a unit is a port. Of gateways: all listeners, each a unit.
     Listeners,
-    /// Outbound routes; a unit is a port.
+    /// Outbound routes; a unit is a port. Of gateways: a unit is a route configuration.
     Routes,
     /// Inbound listeners and clusters; one unit.
     Inbound,
+    /// Certificates, keys and authorities; a unit is a secret by the name that it is asked for by.
+    Secrets,
 }
 
 /// What is built on its own.
@@ -34,6 +36,8 @@ pub enum Unit {
     Host(Host),
     /// What a port needs.
     Port(u16),
+    /// What the resource of this name needs.
+    Name(Arc<str>),
 }
 
 /// Which units a difference affects.
@@ -47,18 +51,25 @@ pub(super) enum Affected {
 
 impl PartKind {
     /// All kinds, in the order in which a proxy needs them.
-    pub const ALL: [PartKind; 5] = [Self::Clusters, Self::Endpoints, Self::Listeners, Self::Routes, Self::Inbound];
+    pub const ALL: [PartKind; 6] =
+        [Self::Clusters, Self::Endpoints, Self::Listeners, Self::Routes, Self::Inbound, Self::Secrets];
 
     /// What of a node's whole key a part of this kind depends on. Nodes that differ elsewhere share it.
     pub fn key(self, whole: &ViewKey) -> ViewKey {
         let place = matches!(self, Self::Endpoints);
         let face = matches!(self, Self::Listeners | Self::Inbound);
         let targets = matches!(self, Self::Inbound);
+        let entrance = matches!(self, Self::Listeners | Self::Routes);
+        let sends = matches!(self, Self::Clusters | Self::Endpoints);
         ViewKey {
             place: whole.place.clone().filter(|_| place),
             face: whole.face.clone().filter(|_| face),
             mtls: whole.mtls.clone().filter(|_| targets),
             targets: whole.targets.clone().filter(|_| targets),
+            entrance: whole.entrance.clone().filter(|_| entrance),
+            auto_passthrough: whole.auto_passthrough && sends,
+            secrets: whole.secrets.clone().filter(|_| matches!(self, Self::Secrets)),
+            sends_by_route: whole.sends_by_route.clone().filter(|_| sends),
             ..whole.clone()
         }
     }
@@ -67,9 +78,11 @@ impl PartKind {
         match self {
             Self::Clusters => cluster::units(view),
             Self::Endpoints => endpoint::units(view),
+            Self::Listeners if view.key.role == Role::Router => listener::gateway::units(view),
             Self::Listeners => listener::outbound::units(view),
             Self::Routes => route::units(view),
             Self::Inbound => BTreeSet::from([Unit::Fixed]),
+            Self::Secrets => secret::units(view),
         }
     }
 
@@ -78,9 +91,11 @@ impl PartKind {
             _ if delta.whole => Affected::All,
             Self::Clusters => cluster::affected(old, new, delta),
             Self::Endpoints => endpoint::affected(old, new, delta),
+            Self::Listeners if new.key.role == Role::Router => listener::gateway::affected(old, new, delta),
             Self::Listeners => listener::outbound::affected(old, new, delta),
             Self::Routes => route::affected(old, new, delta),
             Self::Inbound => listener::inbound::affected(new, delta),
+            Self::Secrets => secret::affected(new, delta),
         }
     }
 
@@ -88,9 +103,11 @@ impl PartKind {
         match self {
             Self::Clusters => cluster::build(view, unit, renderer),
             Self::Endpoints => endpoint::build(view, unit, renderer),
+            Self::Listeners if view.key.role == Role::Router => listener::gateway::build(view, unit, renderer),
             Self::Listeners => listener::outbound::build(view, unit, renderer),
             Self::Routes => route::build(view, unit, renderer),
             Self::Inbound => listener::inbound::build(view, renderer),
+            Self::Secrets => secret::build(view, unit, renderer),
         }
     }
 }

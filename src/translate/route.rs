@@ -6,6 +6,7 @@ mod affected;
 mod cors;
 mod domain;
 mod fault;
+mod gateway;
 mod hash;
 mod header;
 mod matcher;
@@ -39,14 +40,21 @@ const VIRTUAL_HOSTS: u32 = 2;
 const MAX_BODY: u32 = 1024 * 1024;
 
 pub(super) fn units(view: &View<'_>) -> BTreeSet<Unit> {
-    view.ports().map(Unit::Port).collect()
+    match view.key.role {
+        Role::Sidecar => view.ports().map(Unit::Port).collect(),
+        Role::Router => gateway::units(view),
+    }
 }
 
 pub(super) fn build(view: &View<'_>, unit: &Unit, renderer: &dyn Renderer) -> Built {
-    let Unit::Port(port) = *unit else { return Built::default() };
-    if view.key.role != Role::Sidecar {
-        return Built::default();
+    match (view.key.role, unit) {
+        (Role::Sidecar, Unit::Port(port)) => on_port(view, *port, renderer),
+        (Role::Router, Unit::Name(name)) => gateway::build(view, name, renderer),
+        _ => Built::default(),
     }
+}
+
+fn on_port(view: &View<'_>, port: u16, renderer: &dyn Renderer) -> Built {
     let services = view.services_on(port);
     let listening: Vec<Listening> = services.iter().filter_map(|s| listening(s, port)).collect();
     if listening.is_empty() {
@@ -128,12 +136,8 @@ fn collision(loser: &ObjectRef, winner: &ObjectRef, domain: &str, port: u16) -> 
 }
 
 fn facade(port: u16, candidate: &Candidate<'_>, domains: Vec<String>) -> Facade {
-    Facade {
-        name: format!("{}:{port}", domain::bracketed(&candidate.host)),
-        domains,
-        routes: candidate.routes.clone(),
-        sources: candidate.sources.clone(),
-    }
+    let name = format!("{}:{port}", domain::bracketed(&candidate.host));
+    Facade { sources: candidate.sources.clone(), ..Facade::new(name, domains, candidate.routes.clone()) }
 }
 
 /// The routes that all HTTP services of a port share.

@@ -227,11 +227,13 @@ impl<W: Wire> Session<W> {
     async fn open(&mut self) -> Result<(), Status> {
         let pb = self.node.as_ref().ok_or_else(|| Status::invalid_argument("missing node information"))?;
         let json = node_to_json(pb);
-        let node = Arc::new(parse::node(&json).map_err(Status::invalid_argument)?);
+        let mut node = parse::node(&json).map_err(Status::invalid_argument)?;
         if let Some(caller) = self.caller.as_ref().filter(|c| !c.may_be(&node)) {
             tracing::warn!(caller = %caller.identity, node = %node.id, "a caller is not the node that it says it is");
             return Err(Status::unauthenticated("request authenticate failure"));
         }
+        node.proven = self.caller.is_some();
+        let node = Arc::new(node);
         let asks = node.identity == IdentitySource::ControlPlane;
         if let (Some(caller), Some(secrets), true) = (&self.caller, &self.shared.secrets, asks) {
             self.secrets = Some(secrets.follow(caller));

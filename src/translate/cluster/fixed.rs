@@ -3,7 +3,7 @@
 use super::{http, lb, pool};
 use crate::{
     id::{ResourceType, Shared},
-    model::ClusterDefaults,
+    model::{ClusterDefaults, Role},
     pb::{
         self,
         envoy::config::cluster::v3::{
@@ -28,7 +28,9 @@ const IDLE_TIMEOUT: u64 = 300_000;
 pub(super) fn build(view: &View<'_>, renderer: &dyn Renderer) -> Vec<Arc<Resource>> {
     let connect_timeout = view.snapshot.mesh.connect_timeout;
     let passthrough = Passthrough { connect_timeout, mesh: view.snapshot.mesh.clusters.clone() };
-    vec![renderer.get(&BlackHole { connect_timeout }), renderer.get(&passthrough)]
+    // Nothing that comes to a gateway was going elsewhere.
+    let goes_on = (view.key.role == Role::Sidecar).then(|| renderer.get(&passthrough));
+    [renderer.get(&BlackHole { connect_timeout })].into_iter().chain(goes_on).collect()
 }
 
 #[derive(Hash)]

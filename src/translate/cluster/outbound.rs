@@ -8,7 +8,7 @@ use super::{
 use crate::{
     id::{ObjectRef, ResourceType, Shared},
     model::{
-        ClusterDefaults, EndpointSet, IdentitySource, Labels, Protocol, Registry, Service, ServicePort, TlsMode,
+        ClusterDefaults, EndpointSet, IdentitySource, Labels, Protocol, Registry, Role, Service, ServicePort, TlsMode,
         TrafficPolicy,
     },
     pb::{
@@ -48,6 +48,8 @@ pub(super) struct Outbound {
     pub(super) identity: IdentitySource,
     /// The identities that the endpoints may have, where connections are secured.
     pub(super) accounts: Vec<Arc<str>>,
+    /// What a port of no known protocol is spoken to in: the client's version, or Envoy's default at gateways.
+    as_client: bool,
     connect_timeout: u64,
     pub(super) mesh: Shared<ClusterDefaults>,
     /// What a DNS cluster needs beside.
@@ -101,6 +103,7 @@ impl Outbound {
             discovery: selected.discovery,
             security: selected.security,
             identity: view.key.identity,
+            as_client: view.key.role == Role::Sidecar,
             connect_timeout: mesh.connect_timeout,
             mesh: mesh.clusters.clone(),
             names,
@@ -232,7 +235,11 @@ impl Input for Outbound {
             Discovery::OriginalDst => lb::dialled(&mut cluster),
             _ => lb::balance(&mut cluster, balancer),
         }
-        let mut options = http::Options::of(port.protocol, &pool, self.mesh.h2_upgrade);
+        let protocol = match port.protocol {
+            Protocol::Auto if !self.as_client => Protocol::Tcp,
+            known => known,
+        };
+        let mut options = http::Options::of(protocol, &pool, self.mesh.h2_upgrade);
         options.error_codes = outlier.map(|o| o.error_codes.clone()).unwrap_or_default();
         tls::secure(self, &mut cluster, &mut options);
         tls::announce(&mut cluster, self.policy.proxy_protocol);

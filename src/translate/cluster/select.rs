@@ -31,6 +31,26 @@ pub(in crate::translate) struct Selected {
     pub(in crate::translate) discovery: Discovery,
     /// How connections are secured.
     pub(in crate::translate) security: Security,
+    /// Whether it is for TLS that passes between networks.
+    pub(in crate::translate) between_networks: bool,
+}
+
+impl Selected {
+    /// The same for TLS that passes between networks: it is secured already.
+    fn between_networks(&self, service: &Service) -> Self {
+        let policy = TrafficPolicy { tls: None, ..self.policy.clone() };
+        Self {
+            name: super::between_networks(service.ports[self.port].number, &self.subset, &service.host).into(),
+            port: self.port,
+            subset: self.subset.clone(),
+            labels: self.labels.clone(),
+            policy,
+            rules: self.rules.clone(),
+            discovery: self.discovery,
+            security: Security::Plain,
+            between_networks: true,
+        }
+    }
 }
 
 /// How the endpoints of a cluster are found.
@@ -73,6 +93,11 @@ pub(in crate::translate) fn select(view: &View<'_>, service: &Service) -> (Vec<S
             out.push(one.select(at, &mut problems));
         }
     }
+    if view.key.auto_passthrough && !service.external {
+        let open = out.iter().filter(|c| c.discovery != Discovery::Closed);
+        let between: Vec<_> = open.map(|c| c.between_networks(service)).collect();
+        out.extend(between);
+    }
     (out, problems)
 }
 
@@ -100,6 +125,7 @@ impl One<'_> {
             rules: self.rule.iter().flat_map(|r| r.sources()).cloned().collect(),
             discovery: if security.is_some() { discovery } else { Discovery::Closed },
             security: security.unwrap_or(Security::Plain),
+            between_networks: false,
         }
     }
 

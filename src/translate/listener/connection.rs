@@ -138,7 +138,12 @@ fn only_port(service: &Service) -> Option<u16> {
 
 /// Passes connections on to the destinations of a rule. The policy of the first one's service counts, since it holds
 /// for the connection of the client.
-fn to_destinations(site: &Site<'_>, protocol: Protocol, rule: &VirtualService, destinations: &[Destination]) -> Tcp {
+pub(super) fn to_destinations(
+    site: &Site<'_>,
+    protocol: Protocol,
+    rule: &VirtualService,
+    destinations: &[Destination],
+) -> Tcp {
     let mongo = protocol == Protocol::Mongo;
     let cluster = |d: &Destination| -> Arc<str> {
         let (host, port) = place(site.view, site.port, d);
@@ -168,7 +173,7 @@ fn place(view: &View<'_>, dialled: u16, destination: &Destination) -> (Host, u16
 
 /// What the policies and the proxy's own settings say of connections. Where they go to a subset, its own load balancer
 /// and tunnel count.
-fn governed(site: &Site<'_>, rule: Option<&DestinationRule>, subset: &str, tcp: Tcp) -> Tcp {
+pub(super) fn governed(site: &Site<'_>, rule: Option<&DestinationRule>, subset: &str, tcp: Tcp) -> Tcp {
     let own = site.view.key.face.as_ref().and_then(|f| f.settings.idle_timeout);
     let pool = rule.and_then(|r| r.policy.connection_pool.as_ref());
     let of_subset = rule.and_then(|r| r.subset(subset)).and_then(|s| s.policy.as_ref());
@@ -191,7 +196,12 @@ fn governed(site: &Site<'_>, rule: Option<&DestinationRule>, subset: &str, tcp: 
     }
 }
 
-fn wrong_places(site: &Site<'_>, rule: &VirtualService, entry: &ConnectionRule, path: &FieldPath) -> Vec<Problem> {
+pub(super) fn wrong_places(
+    site: &Site<'_>,
+    rule: &VirtualService,
+    entry: &ConnectionRule,
+    path: &FieldPath,
+) -> Vec<Problem> {
     let one = |(at, destination): (usize, &Destination)| {
         let (host, port) = place(site.view, site.port, destination);
         let (field, message) = wrong(site.view, &Wanted { port, ..Wanted::of(&host, destination) })?;

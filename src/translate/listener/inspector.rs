@@ -11,7 +11,7 @@ use crate::{
             },
             extensions::filters::listener::{
                 http_inspector::v3::HttpInspector, original_dst::v3::OriginalDst, original_src::v3::OriginalSrc,
-                tls_inspector::v3::TlsInspector,
+                proxy_protocol::v3::ProxyProtocol, tls_inspector::v3::TlsInspector,
             },
             r#type::v3::Int32Range,
         },
@@ -35,6 +35,11 @@ pub(super) fn tls() -> ListenerFilter {
 /// Finds out whether a connection holds HTTP.
 pub(super) fn http() -> ListenerFilter {
     filter("envoy.filters.listener.http_inspector", &HttpInspector {})
+}
+
+/// Takes the PROXY protocol's header off, by which a balancer before the proxy tells the client's address.
+pub(super) fn proxy_protocol() -> ListenerFilter {
+    filter("envoy.filters.listener.proxy_protocol", &ProxyProtocol::default())
 }
 
 /// Finds where a captured connection was going.

@@ -90,7 +90,7 @@ pub(in crate::translate) fn build(view: &View<'_>, unit: &Unit, renderer: &dyn R
         _ if view.key.role != Role::Sidecar => Built::default(),
         Unit::Fixed => fixed(view, renderer),
         Unit::Port(port) => on_port(view, *port, renderer),
-        Unit::Host(_) => Built::default(),
+        Unit::Host(_) | Unit::Name(_) => Built::default(),
     }
 }
 

@@ -99,8 +99,8 @@ fn copy(mirror: &Mirror, place: &Place, keep_host: bool) -> RequestMirrorPolicy 
     }
 }
 
-/// Sends the client elsewhere; `port` is the one that it dialled.
-pub(super) fn redirect(redirect: &Redirect, port: u16) -> Action {
+/// Sends the client elsewhere; `port` is the one that it dialled, with `tls` or without.
+pub(super) fn redirect(redirect: &Redirect, port: u16, tls: bool) -> Action {
     let text = |t: &Option<std::sync::Arc<str>>| t.as_deref().unwrap_or_default().to_owned();
     let target = match redirect.port {
         RedirectPort::Default => 0,
@@ -108,7 +108,7 @@ pub(super) fn redirect(redirect: &Redirect, port: u16) -> Action {
         RedirectPort::FromRequest => port,
     };
     // The port that the scheme means anyway is not written out.
-    let implied = match redirect.scheme.as_deref().unwrap_or("http") {
+    let implied = match redirect.scheme.as_deref().unwrap_or(if tls { "https" } else { "http" }) {
         "https" => 443,
         _ => 80,
     };

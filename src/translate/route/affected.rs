@@ -1,9 +1,9 @@
 //! Which ports' routes a change affects.
 
-use super::select::PLAIN_HTTP;
+use super::{gateway::meeting, select::PLAIN_HTTP};
 use crate::{
     id::{Host, fingerprint},
-    model::{LoadBalancerKind, TrafficPolicy, VirtualService},
+    model::{LoadBalancerKind, Role, TrafficPolicy, VirtualService},
     snapshot::{Delta, View},
     translate::part::{Affected, Unit},
 };
@@ -32,17 +32,21 @@ pub(in crate::translate) fn affected(old: &View<'_>, new: &View<'_>, delta: &Del
             ports.add_routing(view, &host);
         }
     }
-    Affected::Units(ports.0.into_iter().map(Unit::Port).collect())
+    Affected::Units(ports.0)
 }
 
+/// The ports of sidecars, the route configurations of gateways.
 #[derive(Default)]
-struct Ports(BTreeSet<u16>);
+struct Ports(BTreeSet<Unit>);
 
 impl Ports {
     /// The ports of a host's services.
     fn add_host(&mut self, view: &View<'_>, host: &Host) {
+        if view.key.role == Role::Router {
+            return; // At a gateway only VirtualServices have routes.
+        }
         let services = view.snapshot.services_of(host).iter();
-        self.0.extend(services.flat_map(|s| &s.ports).map(|p| p.number));
+        self.0.extend(services.flat_map(|s| &s.ports).map(|p| Unit::Port(p.number)));
     }
 
     /// The ports of the services that a host stands for: their virtual hosts have its name.
@@ -70,18 +74,30 @@ impl Ports {
 
     /// The ports on which a VirtualService may have virtual hosts.
     fn add_rule(&mut self, view: &View<'_>, rule: &VirtualService) {
+        if view.key.role == Role::Router {
+            self.add_at_gateways(view, rule);
+            return;
+        }
         if !rule.hosts.is_empty() {
-            self.0.insert(PLAIN_HTTP);
+            self.0.insert(Unit::Port(PLAIN_HTTP));
         }
         for host in &rule.hosts {
             match host.is_wildcard() {
                 false => self.add_host(view, host),
                 true => {
                     let below = view.services().filter(|s| host.overlaps(&s.host));
-                    self.0.extend(below.flat_map(|s| &s.ports).map(|p| p.number));
+                    self.0.extend(below.flat_map(|s| &s.ports).map(|p| Unit::Port(p.number)));
                 }
             }
         }
+    }
+
+    /// The route configurations of the servers that a VirtualService is bound to and meets.
+    fn add_at_gateways(&mut self, view: &View<'_>, rule: &VirtualService) {
+        let servers = view.key.entrance.iter().flat_map(|e| &e.openings).flat_map(|o| &o.servers);
+        let routed = servers.filter(|s| !s.routes.is_empty() && rule.gateways.contains(&s.gateway.name()));
+        let met = routed.filter(|s| !meeting(s, rule).is_empty());
+        self.0.extend(met.map(|s| Unit::Name(s.routes.clone())));
     }
 }
 

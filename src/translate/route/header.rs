@@ -20,3 +20,16 @@ pub(super) fn added(operations: &HeaderOperations) -> impl Iterator<Item = Heade
 pub(super) fn removed(operations: &HeaderOperations) -> impl Iterator<Item = String> {
     operations.remove.iter().map(ToString::to_string)
 }
+
+/// Tells clients that the same is served over QUIC on this port.
+pub(super) fn alternative(port: u16) -> HeaderValueOption {
+    HeaderValueOption {
+        header: Some(HeaderValue {
+            key: "alt-svc".into(),
+            value: format!("h3=\":{port}\"; ma=86400"),
+            ..Default::default()
+        }),
+        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
+        ..Default::default()
+    }
+}

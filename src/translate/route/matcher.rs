@@ -74,6 +74,16 @@ pub(super) fn is_catch_all(condition: &HttpMatch) -> bool {
         && condition.query_params.is_empty()
 }
 
+/// Whether a route takes every request that gets to it.
+pub(super) fn takes_all(route: &RouteMatch) -> bool {
+    let path = match &route.path_specifier {
+        Some(PathSpecifier::Prefix(prefix)) => prefix == "/",
+        Some(PathSpecifier::SafeRegex(regex)) => regex.regex == ".*",
+        _ => false,
+    };
+    path && route.headers.is_empty() && route.query_parameters.is_empty() && route.dynamic_metadata.is_empty()
+}
+
 /// What a trace calls the path.
 pub(super) fn operation(condition: Option<&HttpMatch>) -> String {
     match condition.and_then(|c| c.uri.as_ref()) {

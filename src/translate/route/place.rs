@@ -11,9 +11,19 @@ use crate::{
 const MAX_ALIASES: usize = 8;
 
 /// The place of a destination, for clients that dial `port`; and what is wrong with it: a field, and what to write.
-pub(super) fn find(view: &View<'_>, port: u16, destination: &Destination) -> (Place, Option<(&'static str, String)>) {
+/// At a gateway, whose port says nothing of the service's, the service's only port counts where none is written.
+pub(super) fn find(
+    view: &View<'_>,
+    port: u16,
+    gateway: bool,
+    destination: &Destination,
+) -> (Place, Option<(&'static str, String)>) {
     let host = resolved(view, &destination.host);
-    let number = destination.port.unwrap_or(port);
+    let only = || match &view.service(&host).filter(|_| gateway)?.ports[..] {
+        [only] => Some(only.number),
+        _ => None,
+    };
+    let number = destination.port.or_else(only).unwrap_or(port);
     let place = Place {
         hash: hash::of_destination(view, &destination.host, &destination.subset, destination.port),
         host,

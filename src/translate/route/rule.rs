@@ -22,6 +22,8 @@ pub(super) struct RuleRoutes {
     pub(super) chosen: Vec<Chosen>,
     /// The port that clients dial.
     pub(super) port: u16,
+    /// Whether clients speak TLS to the proxy.
+    pub(super) tls: bool,
     /// The mesh's default for retries.
     pub(super) retry: Option<Retry>,
     /// Copies keep the host that the request has.
@@ -103,7 +105,7 @@ fn route(making: &Making<'_>) -> Route {
         ..Default::default()
     };
     match &rule.action {
-        HttpAction::Redirect(redirect) => route.action = Some(action::redirect(redirect, input.port)),
+        HttpAction::Redirect(redirect) => route.action = Some(action::redirect(redirect, input.port, input.tls)),
         HttpAction::Respond(response) => route.action = Some(action::respond(response)),
         HttpAction::Route(destinations) => {
             if let [only] = &destinations[..] {

@@ -12,7 +12,10 @@ use crate::{
     problem::{FieldPath, Problem},
     snapshot::{Precedence, View},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// The port on which VirtualServices have virtual hosts for hosts that are no services.
 pub(super) const PLAIN_HTTP: u16 = 80;
@@ -35,6 +38,8 @@ pub(super) struct Candidate<'a> {
 pub(super) struct Selector<'a> {
     view: View<'a>,
     port: u16,
+    /// The gateway at which requests come, and whether over TLS; `None` for sidecars.
+    gateway: Option<(Arc<str>, bool)>,
     rules: BTreeMap<&'a ObjectRef, Option<Shared<RuleRoutes>>>,
     /// What is wrong with the objects.
     pub(super) problems: BTreeSet<Problem>,
@@ -56,7 +61,12 @@ pub(super) fn is_routed(protocol: Protocol) -> bool {
 impl<'a> Selector<'a> {
     /// For one port.
     pub(super) fn new(view: View<'a>, port: u16) -> Self {
-        Self { view, port, rules: BTreeMap::new(), problems: BTreeSet::new() }
+        Self { view, port, gateway: None, rules: BTreeMap::new(), problems: BTreeSet::new() }
+    }
+
+    /// For one port of a gateway (`namespace/name`) that clients speak TLS to or not.
+    pub(super) fn at_gateway(view: View<'a>, port: u16, gateway: Arc<str>, tls: bool) -> Self {
+        Self { gateway: Some((gateway, tls)), ..Self::new(view, port) }
     }
 
     /// The virtual hosts: those of VirtualServices in order of precedence, then those of the other services from
@@ -157,7 +167,7 @@ impl<'a> Selector<'a> {
     }
 
     /// The routes that a VirtualService makes for the view's nodes on this port; `None` where it makes none.
-    fn routes(&mut self, rule: &'a Shared<VirtualService>) -> Option<Shared<RuleRoutes>> {
+    pub(super) fn routes(&mut self, rule: &'a Shared<VirtualService>) -> Option<Shared<RuleRoutes>> {
         if let Some(known) = self.rules.get(&rule.source) {
             return known.clone();
         }
@@ -184,6 +194,7 @@ impl<'a> Selector<'a> {
                 rule: whole,
                 chosen,
                 port: self.port,
+                tls: self.gateway.as_ref().is_some_and(|(_, tls)| *tls),
                 retry: mesh.default_retry.clone(),
                 keep_shadow_host: mesh.features.disable_shadow_host_suffix,
             })
@@ -233,7 +244,10 @@ impl<'a> Selector<'a> {
     fn counts(&self, condition: &HttpMatch) -> bool {
         let client = match condition.gateways.is_empty() {
             true => self.view.is_client(&condition.source_labels, &condition.source_namespace),
-            false => condition.gateways.iter().any(|g| &**g == "mesh"),
+            false => {
+                let here = self.gateway.as_ref().map_or("mesh", |(name, _)| name);
+                condition.gateways.iter().any(|g| &**g == here)
+            }
         };
         client && condition.port.is_none_or(|p| p == self.port)
     }
@@ -245,7 +259,7 @@ impl<'a> Selector<'a> {
             _ => &[],
         };
         let mut find = |path: FieldPath, destination: &Destination| {
-            let (place, wrong) = place::find(&self.view, self.port, destination);
+            let (place, wrong) = place::find(&self.view, self.port, self.gateway.is_some(), destination);
             if let Some((field, message)) = wrong {
                 self.problems.insert(Problem::warning(&rule.source, path.field(field), message));
             }

@@ -2,14 +2,15 @@
 
 use super::{
     action::to_cluster,
-    hash, matcher, retry,
+    hash, header, matcher, retry,
     rule::{self, RuleRoutes},
 };
 use crate::{
     id::{Host, ObjectRef, ResourceType, Shared},
     model::{HashKey, OutboundPolicy, Retry},
     pb::envoy::config::route::v3::{
-        Decorator, DirectResponseAction, Route, RouteAction, VirtualHost, route::Action, route_action::ClusterSpecifier,
+        Decorator, DirectResponseAction, Route, RouteAction, VirtualHost, route::Action,
+        route_action::ClusterSpecifier, virtual_host::TlsRequirementType,
     },
     translate::{Input, Resource, cluster::outbound_name},
 };
@@ -27,8 +28,21 @@ pub(super) struct Facade {
     pub(super) domains: Vec<String>,
     /// Where requests go.
     pub(super) routes: Routes,
+    /// Clients that come without TLS are sent to HTTPS.
+    pub(super) redirect: bool,
+    /// The port at which the same is served over QUIC, which clients are told.
+    pub(super) alternative: Option<u16>,
+    /// Requests say the how manieth attempt they are.
+    pub(super) attempts: bool,
     /// The objects that it comes from.
     pub(super) sources: Vec<ObjectRef>,
+}
+
+impl Facade {
+    /// A virtual host of no object, without any of what only gateways have.
+    pub(super) fn new(name: String, domains: Vec<String>, routes: Routes) -> Self {
+        Self { name, domains, routes, redirect: false, alternative: None, attempts: true, sources: Vec::new() }
+    }
 }
 
 /// Where the requests for a virtual host go.
@@ -38,6 +52,8 @@ pub(super) enum Routes {
     Service(ServiceRoute),
     /// Where a VirtualService says.
     Rule(Shared<RuleRoutes>),
+    /// Where several VirtualServices say, at a gateway.
+    Rules(Vec<Shared<RuleRoutes>>),
     /// Where requests go that no host is known for.
     Unknown(OutboundPolicy),
 }
@@ -63,13 +79,25 @@ impl Input for Facade {
             routes: match &self.routes {
                 Routes::Service(service) => vec![to_service(service)],
                 Routes::Rule(rule) => rule::routes(rule),
+                Routes::Rules(rules) => merged(rules, self.alternative),
                 Routes::Unknown(policy) => vec![unknown(*policy)],
             },
-            include_request_attempt_count: true,
+            include_request_attempt_count: self.attempts,
+            require_tls: if self.redirect { TlsRequirementType::All } else { TlsRequirementType::None }.into(),
             ..Default::default()
         };
         Resource::new(ResourceType::VirtualHost, self.name.as_str(), message.encode_to_vec(), self.sources.clone())
     }
+}
+
+/// The routes of several VirtualServices: what takes every request comes last, so that it hides none of the others.
+fn merged(rules: &[Shared<RuleRoutes>], alternative: Option<u16>) -> Vec<Route> {
+    let mut routes: Vec<Route> = rules.iter().flat_map(|r| rule::routes(r)).collect();
+    routes.sort_by_key(|route| route.r#match.as_ref().is_some_and(matcher::takes_all));
+    for route in &mut routes {
+        route.response_headers_to_add.extend(alternative.map(header::alternative));
+    }
+    routes
 }
 
 fn to_service(service: &ServiceRoute) -> Route {
@@ -107,5 +135,5 @@ pub(super) fn catch_all(policy: OutboundPolicy) -> Facade {
         OutboundPolicy::AllowAny => "allow_any",
         OutboundPolicy::RegistryOnly => "block_all",
     };
-    Facade { name: name.into(), domains: vec!["*".into()], routes: Routes::Unknown(policy), sources: Vec::new() }
+    Facade::new(name.into(), vec!["*".into()], Routes::Unknown(policy))
 }

@@ -349,7 +349,11 @@ fn run(steps: Vec<Step>, tempers: [Temper; 4]) {
     let variants = [Variant::Delta, Variant::Sotw, Variant::Delta, Variant::Delta];
     let nodes = [("p0", "a"), ("p0", "b"), ("p1", "a"), ("p2", NAMESPACES[2])];
     let mut proxies: Vec<_> = (0..4)
-        .map(|i| Proxy::new(world::node(nodes[i].0, nodes[i].1), variants[i], tempers[i], &engine, &snapshot))
+        .map(|i| {
+            let (pod, namespace) = nodes[i];
+            let node = if i == 2 { world::router(pod, namespace) } else { world::node(pod, namespace) };
+            Proxy::new(node, variants[i], tempers[i], &engine, &snapshot)
+        })
         .collect();
     for step in steps {
         match step {
@@ -385,7 +389,7 @@ fn run(steps: Vec<Step>, tempers: [Temper; 4]) {
         proxy.check(&full);
     }
     let leases: Vec<_> = proxies.iter().map(|p| &p.lease).collect();
-    assert!(engine.parts() <= leases.len() * 5, "what nobody holds is forgotten");
+    assert!(engine.parts() <= leases.len() * crate::translate::PartKind::ALL.len(), "what nobody holds is forgotten");
 }
 
 fn cases(number: u32) -> ProptestConfig {

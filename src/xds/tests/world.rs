@@ -3,11 +3,12 @@
 use crate::{
     id::{Host, Kind, Namespace, ObjectRef},
     model::{
-        Change, ClusterNode, ConnectionMatch, ConnectionRule, Destination, DestinationRule, Distribution, ExportTo,
-        Fault, HttpAction, HttpMatch, HttpRule, Labels, LoadBalancer, LoadBalancerKind, Locality, Mesh, MtlsMode,
-        NamespaceInfo, Node, Object, OutboundPolicy, PeerAuthentication, Pod, Protocol, Registry, Resolution, Service,
-        ServicePort, Share, Slice, SliceEndpoint, SliceGroup, State, StringMatch, Subset, TargetPort, TrafficPolicy,
-        Vip, VirtualService,
+        Certificates, Change, ClusterNode, ConnectionMatch, ConnectionRule, Destination, DestinationRule, Distribution,
+        ExportTo, Fault, Gateway, HttpAction, HttpMatch, HttpRule, KeyPair, Labels, LoadBalancer, LoadBalancerKind,
+        Locality, Mesh, MtlsMode, NamespaceInfo, Node, Object, OutboundPolicy, PeerAuthentication, Pod, PrivateKey,
+        Protocol, Registry, Resolution, Secret, Server, ServerHost, ServerTls, ServerTlsMode, Service, ServicePort,
+        Share, Slice, SliceEndpoint, SliceGroup, State, StringMatch, Subset, TargetPort, TrafficPolicy, Vip,
+        VirtualService,
     },
     parse,
 };
@@ -41,7 +42,7 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
     // Pods, services and rules change most; the mesh as a whole seldom, so that it does not hide the rest.
     let kind = prop_oneof![
         5 => Just(0u8), 5 => Just(1u8), 3 => Just(2u8), 4 => Just(3u8), 4 => Just(4u8), 1 => Just(5u8), 1 => Just(6u8), 1 => Just(7u8),
-        3 => Just(8u8)
+        3 => Just(8u8), 3 => Just(9u8), 1 => Just(10u8)
     ];
     (kind, 0u8..12, any::<[u8; 6]>(), prop::bool::weighted(0.25)).prop_map(|(kind, which, how, gone)| Op {
         kind,
@@ -63,6 +64,8 @@ impl Op {
             5 => self.node(),
             6 => self.namespace_info(),
             8 => self.peer_authentication(),
+            9 => self.gateway(),
+            10 => self.secret(),
             _ => self.mesh(),
         };
         let state = match self.gone {
@@ -228,7 +231,7 @@ impl Op {
             source: source.clone(),
             created: i64::from(self.how[0] % 3),
             hosts: vec![self.some_host(0)],
-            gateways: vec![self.pick(1, &["mesh", "mesh", "mesh", "a/gateway"]).into()],
+            gateways: vec![self.pick(1, &["mesh", "mesh", "a/g0", "b/g0"]).into()],
             export_to: self.export_to(2),
             http: vec![split, rest],
             tls: vec![connections(labels(&[("version", "v1")]), self.how[1])],
@@ -260,6 +263,65 @@ impl Op {
             subsets: ["v1", "v2"][..usize::from(self.how[5] % 3)].iter().map(|n| subset(n)).collect(),
         };
         (source, Object::DestinationRule(Box::new(rule)))
+    }
+
+    fn gateway(&self) -> (ObjectRef, Object) {
+        let (namespace, name) = (self.namespace(), self.name("g"));
+        let source = ObjectRef::new(Kind::GATEWAY, namespace, name.as_str());
+        let hosts = |at: usize| {
+            let namespace = self.how[at].is_multiple_of(3).then(|| Namespace::from("a"));
+            vec![ServerHost { namespace, host: self.some_host(at) }]
+        };
+        let server = |at: usize, protocol: Protocol, tls: Option<ServerTlsMode>| Server {
+            name: "".into(),
+            port: PORTS[usize::from(self.how[at]) % 4],
+            port_name: format!("p{at}").into(),
+            protocol,
+            bind: self.how[at].is_multiple_of(5).then(|| IpAddr::from([10, 9, 9, 9])),
+            hosts: hosts(at),
+            redirect: tls.is_none() && self.how[at].is_multiple_of(4),
+            tls: tls.map(|mode| ServerTls {
+                mode,
+                certificates: match mode {
+                    ServerTlsMode::Simple => Certificates::Secrets(vec![self.pick(at, &["c0", "c1"]).into()]),
+                    _ => Certificates::None,
+                },
+                authorities: "".into(),
+                crl: "".into(),
+                subject_alt_names: Vec::new(),
+                spki: Vec::new(),
+                hashes: Vec::new(),
+                min_version: Default::default(),
+                max_version: Default::default(),
+                ciphers: Vec::new(),
+                curves: Vec::new(),
+                insecure: false,
+            }),
+        };
+        let modes = [ServerTlsMode::Passthrough, ServerTlsMode::AutoPassthrough, ServerTlsMode::Simple];
+        let gateway = Gateway {
+            source: source.clone(),
+            created: i64::from(self.how[0] % 3),
+            selector: self.pick(1, &[Labels::new(), labels(&[("app", "s0")])]),
+            servers: vec![
+                server(2, self.pick(0, &[Protocol::Http, Protocol::Http, Protocol::Tcp]), None),
+                server(3, Protocol::Https, Some(ServerTlsMode::Simple)),
+                server(4, Protocol::Tls, Some(self.pick(5, &modes))),
+            ],
+        };
+        (source, Object::Gateway(gateway))
+    }
+
+    fn secret(&self) -> (ObjectRef, Object) {
+        let source = ObjectRef::new(Kind::SECRET, self.namespace(), self.name("c"));
+        let bytes = |text: &str| Arc::<[u8]>::from(text.as_bytes());
+        let certificate = (!self.how[0].is_multiple_of(3)).then(|| KeyPair {
+            chain: bytes(self.pick(1, &["one", "two"])),
+            key: PrivateKey::new(*b"key"),
+            staple: bytes(""),
+        });
+        let authorities = bytes(self.pick(2, &["", "roots"]));
+        (source.clone(), Object::Secret(Secret { source, certificate, authorities, crl: bytes("") }))
     }
 
     fn node(&self) -> (ObjectRef, Object) {
@@ -332,6 +394,13 @@ fn labels(of: &[(&str, &str)]) -> Labels {
 /// The sidecar of a pod.
 pub(super) fn node(pod: &str, namespace: &str) -> Node {
     parse::node(&node_json(pod, namespace)).expect("a valid node")
+}
+
+/// The router in a pod.
+pub(super) fn router(pod: &str, namespace: &str) -> Node {
+    let mut json = node_json(pod, namespace);
+    json["id"] = json["id"].as_str().expect("an id").replace("sidecar", "router").into();
+    Node { proven: true, ..parse::node(&json).expect("a valid node") }
 }
 
 /// The sidecar of a pod, as it says so itself.
