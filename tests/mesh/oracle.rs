@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::PermissionsExt as _,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     process::Command,
@@ -63,7 +64,7 @@ fn envoy_accepts_every_golden_case_as_static_configuration() {
     judge(|case| {
         let translated = translate(case);
         let config = dir.join(format!("{}.json", case.name));
-        fs::write(&config, inlined(&translated).to_string()).expect("a file");
+        fs::write(&config, with_certificates(&inlined(&translated).to_string())).expect("a file");
         let output = Command::new(run().envoy())
             .args(["--mode", "validate", "--log-level", "error", "-c"])
             .arg(&config)
@@ -82,7 +83,8 @@ fn envoy_accepts_every_golden_case_from_a_control_plane() {
         let config = dir.join(&case.name);
         fs::create_dir(&config).expect("a directory");
         for input in &case.inputs {
-            fs::copy(input, config.join(input.file_name().expect("a name"))).expect("a file");
+            let text = fs::read_to_string(input).expect("a file");
+            fs::write(config.join(input.file_name().expect("a name")), with_certificates(&text)).expect("a file");
         }
         let log = dir.join(format!("{}-mainsheet.log", case.name));
         let ports = Ports::standard("127.0.0.1");
@@ -98,6 +100,24 @@ fn envoy_accepts_every_golden_case_from_a_control_plane() {
             control_plane.metrics("pilot_xds_").into_iter().filter(|(n, _)| n.contains("_reject")).collect();
         assert!(refused.iter().all(|(_, count)| *count == 0.0), "{refused:?}");
     });
+}
+
+/// What cases have below `/etc/certs`, for Envoy reads the files that it is told of: ca.pem, cert.pem and key.pem.
+fn with_certificates(text: &str) -> String {
+    static COPIES: OnceLock<PathBuf> = OnceLock::new();
+    let copies = COPIES.get_or_init(|| {
+        // The user of Envoy may not look into each directory that a source tree is in.
+        let (dir, _) = run().part();
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/certs");
+        for entry in fs::read_dir(source).expect("the certificates") {
+            let path = entry.expect("an entry").path();
+            let copy = dir.join(path.file_name().expect("a name"));
+            fs::copy(&path, &copy).expect("a copy");
+            fs::set_permissions(copy, fs::Permissions::from_mode(0o644)).expect("the rights of a copy");
+        }
+        dir
+    });
+    text.replace("/etc/certs", &copies.display().to_string())
 }
 
 /// What `mainsheet translate` prints for a case.

@@ -19,14 +19,15 @@ use std::{
     },
 };
 
-/// The world that tests share: `client`, two versions of `a`, `b`, `sotw`, a client that is sent all resources
-/// each time, and a server outside of the mesh.
+/// The world that tests share: `client`, two versions of `a`, `b`, a server outside of the mesh, and two more clients:
+/// `sotw`, that is sent all resources each time, and `uncaptured`, whose sidecar gets only what is sent to its listeners.
 fn shared() -> &'static World {
     static WORLD: OnceLock<(World, Process)> = OnceLock::new();
     let (world, _) = WORLD.get_or_init(|| {
         let world = World::new(vec![
             Pod::new("client", "shop", "client", "v1"),
             Pod::new("sotw", "shop", "sotw", "v1").sotw(),
+            Pod::new("uncaptured", "shop", "uncaptured", "v1").uncaptured().idle(),
             Pod::new("a-v1", "shop", "a", "v1"),
             Pod::new("a-v2", "shop", "a", "v2"),
             Pod::new("b-v1", "shop", "b", "v1"),

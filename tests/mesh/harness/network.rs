@@ -92,7 +92,11 @@ impl Network {
         if captured {
             capture::install(&namespace);
         }
-        Place::Namespace(namespace)
+        let place = Place::Namespace(namespace);
+        // As in a container, where a program that is not root's may listen on port 80.
+        let script = "echo 0 >/proc/sys/net/ipv4/ip_unprivileged_port_start";
+        feed(process::command(&place, "sh".as_ref(), process::User::Own).args(["-c", script]), "");
+        place
     }
 }
 

@@ -16,8 +16,10 @@ pub(crate) struct Pod {
     pub(crate) account: String,
     /// Its address, which the world gives it where it is empty.
     pub(crate) ip: String,
-    /// Whether it has a sidecar, and its traffic is captured.
+    /// Whether it has a sidecar.
     pub(crate) sidecar: bool,
+    /// Whether its traffic is brought to its sidecar, where it has one.
+    pub(crate) captured: bool,
     /// Whether its sidecar asks for changes alone (delta xDS).
     pub(crate) delta: bool,
     /// Whether its sidecar has a certificate of the mesh, which it gets for a token.
@@ -41,6 +43,7 @@ impl Pod {
             account: name.to_owned(),
             ip: String::new(),
             sidecar: true,
+            captured: true,
             delta: true,
             identity: false,
             http: vec![8080, 8081, 8082, 8083],
@@ -59,6 +62,18 @@ impl Pod {
     pub(crate) fn with_identity(mut self) -> Self {
         self.identity = true;
         self.labels.insert("security.istio.io/tlsMode".into(), "istio".into());
+        self
+    }
+
+    /// With a sidecar that gets what the workload sends to it, and nothing else.
+    pub(crate) fn uncaptured(mut self) -> Self {
+        self.captured = false;
+        self
+    }
+
+    /// With a workload that answers nothing.
+    pub(crate) fn idle(mut self) -> Self {
+        (self.http, self.tcp) = (Vec::new(), Vec::new());
         self
     }
 

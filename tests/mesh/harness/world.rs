@@ -189,7 +189,7 @@ impl Workload {
         dir: &Path,
     ) -> Self {
         let captured = network.is_some();
-        let place = network.map_or(Place::Here, |n| n.add_pod(&pod.name, &pod.ip, pod.sidecar));
+        let place = network.map_or(Place::Here, |n| n.add_pod(&pod.name, &pod.ip, pod.sidecar && pod.captured));
         let bind = if captured { "0.0.0.0" } else { &pod.ip };
         let mut echo = command(&place, echo(), User::Own);
         let label = |key| pod.labels.get(key).cloned().unwrap_or_default();
@@ -202,7 +202,7 @@ impl Workload {
         let envoy = pod.sidecar.then(|| {
             let mut node = sidecar_node(&pod.name, &pod.namespace, &pod.ip, &pod.labels);
             node["metadata"]["SERVICE_ACCOUNT"] = pod.account.as_str().into();
-            if !captured {
+            if !captured || !pod.captured {
                 node["metadata"]["INTERCEPTION_MODE"] = "NONE".into();
             }
             let admin: SocketAddr = ([127, 0, 0, 1], if captured { 15000 } else { free_port() }).into();

@@ -142,6 +142,23 @@ fn what_comes_from_outside_the_mesh_is_let_in() {
 }
 
 #[test]
+fn without_capture_a_workload_sends_to_the_listeners_of_its_proxy() {
+    let mut scene = Scene::new("uncaptured-port");
+    scene.client = scene.world.client("uncaptured");
+    let service = scene.service("a", "- {name: http, port: 8500, targetPort: 8080}");
+    let routes = scene.virtual_service("- route: [{destination: {host: NAME, subset: v2}}]");
+    scene.apply(&format!("{service}{SUBSETS}{routes}"));
+    scene.world.wait_config("uncaptured", &scene.marker());
+    crate::harness::eventually("the listener answers", || {
+        let request = Request::get("http://127.0.0.1:8500/").host("uncaptured-port:8500");
+        match scene.client.one(&request) {
+            reply if reply.status == 200 && reply.served_by() == "a-v2" => Ok(()),
+            reply => Err(reply.brief()),
+        }
+    });
+}
+
+#[test]
 fn a_broken_object_leaves_the_others_working() {
     let mut scene = Scene::new("broken");
     scene.route("a", "- route: [{destination: {host: NAME, subset: v1}}]");
