@@ -44,6 +44,9 @@ struct Files {
     /// A file or directory of YAML or JSON; may be given several times.
     #[arg(short, long = "file", value_name = "FILE|DIR", required = true, num_args = 1..)]
     files: Vec<PathBuf>,
+    /// The mesh's settings, a MeshConfig as YAML; without it those of the ConfigMap `istio` among the objects.
+    #[arg(long, alias = "meshConfig", value_name = "FILE")]
+    mesh_config: Option<PathBuf>,
     #[command(flatten)]
     place: config::Place,
 }

@@ -1,9 +1,9 @@
 //! `mainsheet bootstrap`: what a stock Envoy without an agent is started with.
 
-use super::{Output, ProxyType, offline::context};
+use super::{Output, ProxyType, offline::world};
 use crate::{
     model::Role,
-    plan::{Bootstrap, Proxy, World},
+    plan::{Bootstrap, Proxy},
 };
 use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
@@ -47,7 +47,7 @@ pub(super) struct Options {
 }
 
 pub(super) fn bootstrap(args: &Options) -> Result<ExitCode> {
-    let world = World::load(&args.files.files, &context(&args.files.place)).context("reading the files")?;
+    let world = world(&args.files)?;
     let role = match args.proxy_type {
         ProxyType::Sidecar => Role::Sidecar,
         ProxyType::Router => Role::Router,

@@ -1,6 +1,6 @@
 //! The commands that read files and print: `translate`, `validate`, `golden`.
 
-use super::{Golden, Output, ProxyType, Report, Translate, Type, USAGE, Validate};
+use super::{Files, Golden, Output, ProxyType, Report, Translate, Type, USAGE, Validate};
 use crate::{
     app,
     config::Place,
@@ -16,7 +16,7 @@ use serde_json::Value;
 use std::{fs, io::Write, process::ExitCode};
 
 pub(super) fn translate(args: Translate) -> Result<ExitCode> {
-    let world = World::load(&args.files.files, &context(&args.files.place))?;
+    let world = world(&args.files)?;
     let proxy = match (&args.node, args.proxy) {
         (Some(path), _) => {
             let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
@@ -42,7 +42,7 @@ pub(super) fn translate(args: Translate) -> Result<ExitCode> {
 }
 
 pub(super) fn validate(args: Validate) -> Result<ExitCode> {
-    let world = World::load(&args.files.files, &context(&args.files.place))?;
+    let world = world(&args.files)?;
     let all = || world.problems().map(Problem::to_json).collect::<Value>();
     match args.output {
         Report::Json => print(&all(), Output::Json)?,
@@ -66,8 +66,13 @@ pub(super) fn golden(args: Golden) -> Result<ExitCode> {
     Ok(exit(bad > 0))
 }
 
+/// The world that files describe.
+pub(super) fn world(files: &Files) -> Result<World> {
+    World::load(&files.files, files.mesh_config.as_deref(), &context(&files.place)).context("reading the files")
+}
+
 /// What parsing depends on. What is wrong with the environment is said on the standard error.
-pub(super) fn context(place: &Place) -> Context {
+fn context(place: &Place) -> Context {
     let (context, said) = app::context(place);
     said.iter().for_each(|text| eprintln!("mainsheet: in the environment: {text}"));
     context

@@ -93,7 +93,7 @@ fn diff(path: &Path, before: &str, now: &str) -> String {
 
 /// What each output file of a case should hold; empty for one that should not be there.
 fn outputs(dir: &Path, context: &Context) -> Result<BTreeMap<&'static str, String>> {
-    let world = World::load(&inputs(dir)?, context)?;
+    let world = World::load(&inputs(dir)?, None, context)?;
     let node = proxy(&dir.join(NODE))?.resolve(&world.snapshot)?;
     let config = Config::of(&world.snapshot, &node, &Direct);
     let listing = Listing::of(&config, &OUTPUTS.map(|(_, kind)| kind));

@@ -6,7 +6,7 @@ use crate::{
     snapshot::Snapshot,
     source::files,
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The world that files describe, read once.
 #[derive(Debug)]
@@ -16,13 +16,14 @@ pub struct World {
 }
 
 impl World {
-    /// Reads these files and directories, over the settings of the context, which those among the files override.
+    /// Reads these files and directories, over the settings of the context, which those of the file
+    /// `settings` or among the files override.
     ///
     /// # Errors
     ///
     /// When a path cannot be read at all. What is wrong within files is a problem of the snapshot.
-    pub fn load(paths: &[PathBuf], context: &Context) -> std::io::Result<Self> {
-        let changes = files::load(paths, context)?;
+    pub fn load(paths: &[PathBuf], settings: Option<&Path>, context: &Context) -> std::io::Result<Self> {
+        let changes = files::load(paths, settings, context)?;
         Ok(Self { snapshot: Snapshot::new((*context.mesh).clone()).apply(changes) })
     }
 

@@ -12,22 +12,28 @@ mod watch;
 
 use crate::{model::Change, parse::Context};
 use catalogue::Catalogue;
-use std::{fs, io, path::PathBuf};
+use settings::Settings;
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 use tree::Tree;
 
 pub use watch::{Options, watch};
 
-/// Reads every object of these directories (with those below them) and single files once, and what stands for pods.
+/// Reads every object of these directories (with those below them) and single files once, what stands for pods, and
+/// the file of the mesh's settings.
 /// Where two hold the same object, the first in the order of `paths`, and then of names, wins.
 ///
 /// # Errors
 ///
-/// When one of `paths` is not there. What is wrong below them is told by the changes.
-pub fn load(paths: &[PathBuf], context: &Context) -> io::Result<Vec<Change>> {
-    for path in paths {
+/// When one of `paths` or `settings` is not there. What is wrong below them is told by the changes.
+pub fn load(paths: &[PathBuf], settings: Option<&Path>, context: &Context) -> io::Result<Vec<Change>> {
+    for path in paths.iter().map(PathBuf::as_path).chain(settings) {
         fs::metadata(path).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
     }
     let mut catalogue = Catalogue::new(context.clone());
     Tree::new(paths).read(&mut catalogue, None);
-    Ok(catalogue.changes())
+    let settings = settings.and_then(|path| Settings::new(path.to_path_buf()).change(context));
+    Ok(settings.into_iter().chain(catalogue.changes()).collect())
 }
