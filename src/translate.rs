@@ -43,13 +43,17 @@ pub struct Resource {
     pub body: Bytes,
     /// The objects that it comes from.
     pub sources: Arc<[ObjectRef]>,
+    /// The resources that it was put together from. It keeps them, so that one of them that changes is the only one
+    /// to be rendered again.
+    pub pieces: Arc<[Arc<Resource>]>,
 }
 
 impl Resource {
     /// The resource with these bytes.
     pub fn new(kind: ResourceType, name: impl Into<Arc<str>>, body: impl Into<Bytes>, sources: Vec<ObjectRef>) -> Self {
         let body = body.into();
-        Self { kind, name: name.into(), version: fingerprint_bytes(&body), body, sources: sources.into() }
+        let (name, version, sources) = (name.into(), fingerprint_bytes(&body), sources.into());
+        Self { kind, name, version, body, sources, pieces: Arc::default() }
     }
 
     /// The version as it is on the wire.

@@ -6,7 +6,10 @@ use crate::{
     model::{DestinationRule, ObjectKey, VirtualService},
 };
 use imbl::{OrdMap, ordmap::DiffItem};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 /// What differs between two snapshots.
 #[derive(Clone, Debug, Default)]
@@ -25,10 +28,14 @@ pub struct Delta {
     pub gateways: bool,
     /// Secrets that differ.
     pub secrets: BTreeSet<ObjectKey>,
-    /// Namespaces whose pods or services differ, or whose labels do.
+    /// Namespaces whose services differ, or whose labels do.
     pub namespaces: BTreeSet<Namespace>,
     /// Namespaces whose PeerAuthentications differ; `None` among them stands for the mesh's own.
     pub peers: BTreeSet<Option<Namespace>>,
+    /// Pods that differ.
+    pub pods: BTreeSet<ObjectKey>,
+    /// The addresses of pods that differ, and those that other slices list than before.
+    pub addresses: BTreeSet<IpAddr>,
     /// Nodes, or the label keys that tell one client's view from another's, differ.
     pub clients: bool,
 }
@@ -64,9 +71,11 @@ impl Delta {
             let root = [old, new].iter().any(|s| s.mesh.root_namespace == key.namespace);
             delta.peers.insert((!root).then(|| key.namespace.clone()));
         }
-        for (key, ..) in changed(&old.pods, &new.pods) {
-            delta.namespaces.insert(key.namespace.clone());
+        for (key, old, new) in changed(&old.pods, &new.pods) {
+            delta.pods.insert(key.clone());
+            delta.addresses.extend(old.into_iter().chain(new).flat_map(|pod| &pod.ips));
         }
+        delta.addresses.extend(changed(&old.index.slices_by_ip, &new.index.slices_by_ip).map(|(ip, ..)| *ip));
         for (name, ..) in changed(&old.namespaces, &new.namespaces) {
             delta.namespaces.insert(name.clone());
         }
@@ -85,6 +94,8 @@ impl Delta {
             && self.destination_rules.is_empty()
             && self.namespaces.is_empty()
             && self.peers.is_empty()
+            && self.pods.is_empty()
+            && self.addresses.is_empty()
     }
 }
 

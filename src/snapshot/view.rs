@@ -207,13 +207,13 @@ impl Snapshot {
             || delta.namespaces.contains(&node.namespace)
             || delta.peers.contains(&None)
             || delta.peers.contains(&Some(node.namespace.clone()))
-            || delta.endpoints.keys().any(|service| service.namespace == node.namespace)
+            || delta.pods.contains(&pod_key(node))
+            || node.ips.iter().any(|ip| delta.addresses.contains(ip))
     }
 
     /// The pod that a node runs in, where it is known.
     pub fn pod_of(&self, node: &Node) -> Option<&Arc<Pod>> {
-        let key = ObjectKey { namespace: node.namespace.clone(), name: node.pod.clone() };
-        self.pods.get(&key).or_else(|| node.ips.first().and_then(|ip| self.pod_by_ip(&node.namespace, *ip)))
+        self.pods.get(&pod_key(node)).or_else(|| node.ips.first().and_then(|ip| self.pod_by_ip(&node.namespace, *ip)))
     }
 
     fn locality_of_node(&self, node: &Node, pod: Option<&Arc<Pod>>) -> Locality {
@@ -256,6 +256,11 @@ impl Snapshot {
             .filter_map(|id| self.index.defined.get(&id))
             .filter(|s| s.selector.is_empty())
     }
+}
+
+/// The pod that a node says it runs in.
+fn pod_key(node: &Node) -> ObjectKey {
+    ObjectKey { namespace: node.namespace.clone(), name: node.pod.clone() }
 }
 
 impl<'a> View<'a> {

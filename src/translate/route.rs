@@ -168,5 +168,6 @@ fn assembled(name: String, hosts: &[Arc<Resource>]) -> Arc<Resource> {
     let bodies: Vec<&Bytes> = hosts.iter().map(|h| &h.body).collect();
     let body = pb::splice(&shell, VIRTUAL_HOSTS, bodies.into_iter());
     let sources: BTreeSet<ObjectRef> = hosts.iter().flat_map(|h| h.sources.iter().cloned()).collect();
-    Arc::new(Resource::new(ResourceType::Route, name, body, sources.into_iter().collect()))
+    let whole = Resource::new(ResourceType::Route, name, body, sources.into_iter().collect());
+    Arc::new(Resource { pieces: hosts.into(), ..whole })
 }

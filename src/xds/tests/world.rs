@@ -1,14 +1,14 @@
 //! A small world that changes in every way that the mesh knows: the objects by number, and changes of them.
 
+mod gateways;
+mod rules;
+
 use crate::{
     id::{Host, Kind, Namespace, ObjectRef},
     model::{
-        Certificates, Change, ClusterNode, ConnectionMatch, ConnectionRule, Destination, DestinationRule, Distribution,
-        ExportTo, Fault, Gateway, HttpAction, HttpMatch, HttpRule, KeyPair, Labels, LoadBalancer, LoadBalancerKind,
-        Locality, Mesh, MtlsMode, NamespaceInfo, Node, Object, OutboundPolicy, PeerAuthentication, Pod, PrivateKey,
-        Protocol, Registry, Resolution, Secret, Server, ServerHost, ServerTls, ServerTlsMode, Service, ServicePort,
-        Share, Slice, SliceEndpoint, SliceGroup, State, StringMatch, Subset, TargetPort, TrafficPolicy, Vip,
-        VirtualService,
+        Change, ClusterNode, Distribution, ExportTo, Features, Labels, Locality, Mesh, MtlsMode, NamespaceInfo, Node,
+        Object, OutboundPolicy, PeerAuthentication, Pod, Protocol, Registry, Resolution, Service, ServicePort, Slice,
+        SliceEndpoint, SliceGroup, State, TargetPort, Vip,
     },
     parse,
 };
@@ -18,15 +18,27 @@ use std::{net::IpAddr, sync::Arc};
 
 pub(super) const NAMESPACES: [&str; 3] = ["a", "b", "istio-system"];
 const ZONES: [&str; 3] = ["r1/z1/", "r1/z2/", "r2/z3/"];
-const PROTOCOLS: [(Protocol, &str); 6] = [
+const PROTOCOLS: [(Protocol, &str); 16] = [
+    // What is met most is there more often.
     (Protocol::Http, "http"),
-    (Protocol::Grpc, "grpc"),
-    (Protocol::Tcp, "tcp"),
-    (Protocol::Tls, "tls"),
+    (Protocol::Http, "http"),
     (Protocol::Auto, "any"),
+    (Protocol::Auto, "any"),
+    (Protocol::Tcp, "tcp"),
+    (Protocol::Http2, "http2"),
+    (Protocol::Grpc, "grpc"),
+    (Protocol::GrpcWeb, "grpc-web"),
+    (Protocol::HttpProxy, "http_proxy"),
+    (Protocol::Https, "https"),
+    (Protocol::Tls, "tls"),
+    (Protocol::Tcp, "tcp"),
+    (Protocol::Mongo, "mongo"),
+    (Protocol::Redis, "redis"),
+    (Protocol::MySql, "mysql"),
     (Protocol::Udp, "udp"),
 ];
 const PORTS: [u16; 4] = [80, 8080, 9000, 443];
+const EXTERNAL: [&str; 3] = ["one.example", "two.example", "*.example"];
 
 /// What happens to one object: which one, and what it becomes; the numbers choose among few.
 #[derive(Clone, Debug)]
@@ -96,8 +108,14 @@ impl Op {
         let (namespace, name) = (self.namespace(), self.name("p"));
         let source = ObjectRef::new(Kind::POD, namespace.clone(), name.as_str());
         let mut labels = labels(&[("app", self.pick(0, &["s0", "s1"])), ("version", self.pick(1, &["v1", "v2"]))]);
-        if self.how[2].is_multiple_of(4) {
+        if self.how[2].is_multiple_of(2) {
             labels.insert("security.istio.io/tlsMode".into(), "istio".into());
+        }
+        if self.how[2].is_multiple_of(5) {
+            labels.insert("topology.istio.io/locality".into(), self.pick(4, &["r2.z3.s1", "r1.z1", ""]).into());
+        }
+        if self.how[2].is_multiple_of(7) {
+            labels.insert("service.istio.io/canonical-name".into(), self.pick(4, &["one", "two"]).into());
         }
         let pod = Pod {
             namespace,
@@ -110,9 +128,9 @@ impl Op {
             ready: !self.how[5].is_multiple_of(3),
             terminating: self.how[5].is_multiple_of(7),
             ports: vec![("web".into(), 8080 + u16::from(self.how[5] % 2))],
-            hostname: "".into(),
-            subdomain: "".into(),
-            host_network: false,
+            hostname: self.pick(3, &["", "h0"]).into(),
+            subdomain: self.pick(3, &["", "s0"]).into(),
+            host_network: self.how[3].is_multiple_of(11),
             source: source.clone(),
         };
         (source, Object::Pod(pod))
@@ -121,7 +139,6 @@ impl Op {
     fn service(&self) -> (ObjectRef, Object) {
         let (namespace, name) = (self.namespace(), self.name("s"));
         let source = ObjectRef::new(Kind::SERVICE, namespace.clone(), name.as_str());
-        let headless = self.how[0].is_multiple_of(4);
         let ports = (0..1 + usize::from(self.how[1] % 3)).map(|at| {
             let (protocol, prefix) = self.pick(2 + at, &PROTOCOLS);
             let target = match self.how[4].is_multiple_of(3) {
@@ -135,27 +152,44 @@ impl Op {
                 target,
             }
         });
+        // Most have an address; the rest is headless, stands for another, or is outside of the cluster.
+        let (resolution, external) = match self.how[0] % 16 {
+            0..=2 => (Resolution::Passthrough, false),
+            3 | 4 => (Resolution::Alias, false),
+            5 => (Resolution::Dns, true),
+            6 => (Resolution::DnsRoundRobin, true),
+            7 => (Resolution::Passthrough, true),
+            _ => (Resolution::ClientSide, false),
+        };
+        let own_host = host(&name, &namespace);
         let service = Service {
-            host: host(&name, &namespace),
+            host: match external {
+                true => EXTERNAL[usize::from(self.how[0] / 16) % EXTERNAL.len()].into(),
+                false => own_host.clone(),
+            },
             namespace: namespace.clone(),
             name: name.as_str().into(),
-            registry: Registry::Kubernetes,
-            resolution: if headless { Resolution::Passthrough } else { Resolution::ClientSide },
-            addresses: match headless {
-                true => Vec::new(),
-                false => vec![Vip::Ip(IpAddr::from([10, 96, 0, self.which + 1]))],
+            registry: if external { Registry::External } else { Registry::Kubernetes },
+            resolution,
+            addresses: match resolution {
+                Resolution::ClientSide => vec![Vip::Ip(IpAddr::from([10, 96, 0, self.which + 1]))],
+                _ if external && self.how[0] >= 128 => vec![Vip::Ip(IpAddr::from([240, 0, 0, 1]))],
+                _ => Vec::new(),
             },
             ports: ports.collect(),
-            external: false,
+            external,
             export_to: self.export_to(5),
             created: i64::from(self.which),
-            selector: if self.how[3].is_multiple_of(5) { Labels::new() } else { labels(&[("app", &name)]) },
+            selector: match external || self.how[3].is_multiple_of(5) {
+                true => Labels::new(),
+                false => labels(&[("app", &name)]),
+            },
             labels: Labels::new(),
             node_local: self.how[4].is_multiple_of(6),
             distribution: self.pick(4, &[Distribution::Any, Distribution::SameZone, Distribution::SameNode]),
             publish_not_ready: self.how[3].is_multiple_of(4),
-            accounts: Vec::new(),
-            alias_of: None,
+            accounts: if self.how[3].is_multiple_of(9) { vec!["spiffe://x/ns/a/sa/more".into()] } else { Vec::new() },
+            alias_of: (resolution == Resolution::Alias).then(|| self.some_service(3)).filter(|to| *to != own_host),
             source: source.clone(),
         };
         (source, Object::Service(service))
@@ -169,9 +203,9 @@ impl Op {
             ready: Some(!self.how[2].wrapping_add(at).is_multiple_of(3)),
             serving: None,
             terminating: Some(self.how[3].is_multiple_of(4)),
-            pod: None,
+            pod: self.how[4].is_multiple_of(3).then(|| format!("p{}", self.how[1] % 4).into()),
             node: "n0".into(),
-            hostname: "".into(),
+            hostname: self.pick(4, &["", "", "h0"]).into(),
         });
         let port = |prefix: &str, at: u16| (Arc::from(format!("{prefix}-{at}")), 8080 + at);
         let group = SliceGroup {
@@ -180,148 +214,6 @@ impl Op {
         };
         let slice = Slice { namespace, service: service.as_str().into(), groups: vec![group], source: source.clone() };
         (source, Object::Slice(slice))
-    }
-
-    fn some_host(&self, at: usize) -> Host {
-        let number = self.how[at];
-        let namespace = NAMESPACES[usize::from(number / 4) % 3].into();
-        match number % 16 {
-            14 => format!("*.{namespace}.svc.cluster.local").as_str().into(),
-            15 => "*".into(),
-            _ => host(&format!("s{}", number % 4), &namespace),
-        }
-    }
-
-    fn virtual_service(&self) -> (ObjectRef, Object) {
-        let (namespace, name) = (self.namespace(), self.name("v"));
-        let source = ObjectRef::new(Kind::VIRTUAL_SERVICE, namespace.clone(), name.as_str());
-        let destination = |at: usize, weight: u32| Destination {
-            host: host(&format!("s{}", self.how[at] % 4), &NAMESPACES[usize::from(self.how[at] / 4) % 3].into()),
-            subset: self.pick(at, &["", "v1", "v2"]).into(),
-            port: self.how[at].is_multiple_of(2).then(|| PORTS[usize::from(self.how[at]) % 4]),
-            weight,
-            headers: Default::default(),
-        };
-        let share = u32::from(self.how[2] % 100);
-        let split = HttpRule {
-            matches: match self.how[3] % 3 {
-                0 => Vec::new(),
-                1 => vec![HttpMatch {
-                    uri: Some(StringMatch::Prefix(format!("/{}", self.how[3]).into())),
-                    ..HttpMatch::default()
-                }],
-                _ => vec![HttpMatch { source_labels: labels(&[("version", "v1")]), ..HttpMatch::default() }],
-            },
-            action: HttpAction::Route(vec![destination(4, share), destination(5, 100 - share)]),
-            timeout: self.how[4].is_multiple_of(3).then_some(u64::from(self.how[4])),
-            fault: self.how[5]
-                .is_multiple_of(4)
-                .then_some(Fault { delay: Some((10, Share::Millionths(1000))), abort: None }),
-            ..HttpRule::default()
-        };
-        let connections = |source_labels: Labels, how: u8| {
-            let subnets =
-                if how.is_multiple_of(3) { vec!["10.96.0.0/30".parse().expect("a subnet")] } else { Vec::new() };
-            let names = vec![Arc::from(&*self.some_host(0))];
-            let condition = ConnectionMatch { names, subnets, source_labels, ..ConnectionMatch::default() };
-            ConnectionRule { matches: vec![condition], destinations: vec![destination(4, 1), destination(5, 2)] }
-        };
-        let rest = HttpRule { action: HttpAction::Route(vec![destination(5, 1)]), ..HttpRule::default() };
-        let rule = VirtualService {
-            source: source.clone(),
-            created: i64::from(self.how[0] % 3),
-            hosts: vec![self.some_host(0)],
-            gateways: vec![self.pick(1, &["mesh", "mesh", "a/g0", "b/g0"]).into()],
-            export_to: self.export_to(2),
-            http: vec![split, rest],
-            tls: vec![connections(labels(&[("version", "v1")]), self.how[1])],
-            tcp: match self.how[2].is_multiple_of(2) {
-                true => vec![connections(Labels::new(), self.how[4])],
-                false => Vec::new(),
-            },
-        };
-        (source, Object::VirtualService(rule))
-    }
-
-    fn destination_rule(&self) -> (ObjectRef, Object) {
-        let (namespace, name) = (self.namespace(), self.name("d"));
-        let source = ObjectRef::new(Kind::DESTINATION_RULE, namespace.clone(), name.as_str());
-        let kinds = [LoadBalancerKind::LeastRequest, LoadBalancerKind::RoundRobin, LoadBalancerKind::Random];
-        let policy = |at: usize| TrafficPolicy {
-            load_balancer: Some(LoadBalancer { kind: self.pick(at, &kinds), ..Default::default() }),
-            ..TrafficPolicy::default()
-        };
-        let subset = |name: &str| Subset { name: name.into(), labels: labels(&[("version", name)]), policy: None };
-        let rule = DestinationRule {
-            source: source.clone(),
-            created: i64::from(self.how[0] % 3),
-            host: self.some_host(1),
-            export_to: self.export_to(2),
-            selector: self.how[3].is_multiple_of(4).then(|| labels(&[("version", "v1")])),
-            policy: policy(4),
-            merged: Vec::new(),
-            subsets: ["v1", "v2"][..usize::from(self.how[5] % 3)].iter().map(|n| subset(n)).collect(),
-        };
-        (source, Object::DestinationRule(Box::new(rule)))
-    }
-
-    fn gateway(&self) -> (ObjectRef, Object) {
-        let (namespace, name) = (self.namespace(), self.name("g"));
-        let source = ObjectRef::new(Kind::GATEWAY, namespace, name.as_str());
-        let hosts = |at: usize| {
-            let namespace = self.how[at].is_multiple_of(3).then(|| Namespace::from("a"));
-            vec![ServerHost { namespace, host: self.some_host(at) }]
-        };
-        let server = |at: usize, protocol: Protocol, tls: Option<ServerTlsMode>| Server {
-            name: "".into(),
-            port: PORTS[usize::from(self.how[at]) % 4],
-            port_name: format!("p{at}").into(),
-            protocol,
-            bind: self.how[at].is_multiple_of(5).then(|| IpAddr::from([10, 9, 9, 9])),
-            hosts: hosts(at),
-            redirect: tls.is_none() && self.how[at].is_multiple_of(4),
-            tls: tls.map(|mode| ServerTls {
-                mode,
-                certificates: match mode {
-                    ServerTlsMode::Simple => Certificates::Secrets(vec![self.pick(at, &["c0", "c1"]).into()]),
-                    _ => Certificates::None,
-                },
-                authorities: "".into(),
-                crl: "".into(),
-                subject_alt_names: Vec::new(),
-                spki: Vec::new(),
-                hashes: Vec::new(),
-                min_version: Default::default(),
-                max_version: Default::default(),
-                ciphers: Vec::new(),
-                curves: Vec::new(),
-                insecure: false,
-            }),
-        };
-        let modes = [ServerTlsMode::Passthrough, ServerTlsMode::AutoPassthrough, ServerTlsMode::Simple];
-        let gateway = Gateway {
-            source: source.clone(),
-            created: i64::from(self.how[0] % 3),
-            selector: self.pick(1, &[Labels::new(), labels(&[("app", "s0")])]),
-            servers: vec![
-                server(2, self.pick(0, &[Protocol::Http, Protocol::Http, Protocol::Tcp]), None),
-                server(3, Protocol::Https, Some(ServerTlsMode::Simple)),
-                server(4, Protocol::Tls, Some(self.pick(5, &modes))),
-            ],
-        };
-        (source, Object::Gateway(gateway))
-    }
-
-    fn secret(&self) -> (ObjectRef, Object) {
-        let source = ObjectRef::new(Kind::SECRET, self.namespace(), self.name("c"));
-        let bytes = |text: &str| Arc::<[u8]>::from(text.as_bytes());
-        let certificate = (!self.how[0].is_multiple_of(3)).then(|| KeyPair {
-            chain: bytes(self.pick(1, &["one", "two"])),
-            key: PrivateKey::new(*b"key"),
-            staple: bytes(""),
-        });
-        let authorities = bytes(self.pick(2, &["", "roots"]));
-        (source.clone(), Object::Secret(Secret { source, certificate, authorities, crl: bytes("") }))
     }
 
     fn node(&self) -> (ObjectRef, Object) {
@@ -360,6 +252,9 @@ impl Op {
             trust_domain: self.pick(0, &["cluster.local", "other"]).into(),
             connect_timeout: u64::from(self.how[1] % 2) * 1000 + 1000,
             outbound_policy: self.pick(2, &[OutboundPolicy::AllowAny, OutboundPolicy::RegistryOnly]),
+            http_proxy_port: if self.how[1].is_multiple_of(5) { 15007 } else { 0 },
+            auto_mtls: !self.how[2].is_multiple_of(3),
+            features: Features { dual_stack: self.how[1].is_multiple_of(3), ..Features::default() },
             service_export_to: self.export_to(3),
             virtual_service_export_to: self.export_to(4),
             destination_rule_export_to: self.export_to(5),
@@ -396,22 +291,28 @@ pub(super) fn node(pod: &str, namespace: &str) -> Node {
     parse::node(&node_json(pod, namespace)).expect("a valid node")
 }
 
-/// The router in a pod.
-pub(super) fn router(pod: &str, namespace: &str) -> Node {
-    let mut json = node_json(pod, namespace);
-    json["id"] = json["id"].as_str().expect("an id").replace("sidecar", "router").into();
-    Node { proven: true, ..parse::node(&json).expect("a valid node") }
-}
-
-/// The sidecar of a pod, as it says so itself.
+/// The sidecar of a pod, as it says so itself: `p0` has no agent, `p1` has one, `p2` is captured in the other way and
+/// has both IP families, and `p3` is a gateway.
 pub(super) fn node_json(pod: &str, namespace: &str) -> serde_json::Value {
-    let which = pod.trim_start_matches('p').parse::<u8>().unwrap_or(0) * 3
-        + NAMESPACES.iter().position(|n| *n == namespace).unwrap_or(0) as u8;
-    // Some have an agent, and with it a certificate.
-    let version = if which.is_multiple_of(2) { json!("1.30.0") } else { json!(null) };
+    let number = pod.trim_start_matches('p').parse::<u8>().unwrap_or(0);
+    let which = number * 3 + NAMESPACES.iter().position(|n| *n == namespace).unwrap_or(0) as u8;
+    let role = if number == 3 { "router" } else { "sidecar" };
+    let mut metadata = json!({
+        "NAMESPACE": namespace,
+        "LABELS": {"app": "s0", "version": "v2"},
+        "CLUSTER_ID": "Kubernetes",
+        "NODE_NAME": "n0",
+    });
+    if number == 1 {
+        metadata["ISTIO_VERSION"] = "1.30.0".into();
+    }
+    if number == 2 {
+        metadata["INTERCEPTION_MODE"] = "TPROXY".into();
+        metadata["INSTANCE_IPS"] = format!("{},fd00::{which}", pod_ip(which)).into();
+    }
     json!({
-        "id": format!("sidecar~{}~{pod}.{namespace}~{namespace}.svc.cluster.local", pod_ip(which)),
+        "id": format!("{role}~{}~{pod}.{namespace}~{namespace}.svc.cluster.local", pod_ip(which)),
         "cluster": "s0.a",
-        "metadata": {"NAMESPACE": namespace, "LABELS": {"app": "s0", "version": "v2"}, "CLUSTER_ID": "Kubernetes", "ISTIO_VERSION": version},
+        "metadata": metadata,
     })
 }
