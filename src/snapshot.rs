@@ -76,6 +76,10 @@ struct Index {
     selectors: OrdMap<(Namespace, Arc<str>, Arc<str>), OrdSet<ObjectRef>>,
     /// The slices of a service.
     slices_by_service: OrdMap<ObjectKey, OrdSet<ObjectRef>>,
+    /// The services whose endpoints clients dial themselves, by the endpoints' addresses.
+    dialled: OrdMap<IpAddr, OrdSet<ServiceKey>>,
+    /// The services for which it counts on which node a client runs.
+    node_bound: OrdSet<ObjectRef>,
     /// The slices that list an address.
     slices_by_ip: OrdMap<IpAddr, OrdSet<ObjectRef>>,
     /// The pods that have an address.

@@ -57,6 +57,11 @@ impl Service {
         self.ports.iter().find(|p| p.number == number)
     }
 
+    /// Whether clients dial its endpoints themselves: it has no address, and nothing balances.
+    pub fn dials_endpoints(&self) -> bool {
+        self.resolution == Resolution::Passthrough && self.addresses.is_empty()
+    }
+
     /// Whether clients reach its pods one by one: no virtual address and no load balancing (headless).
     pub fn is_headless(&self) -> bool {
         self.resolution == Resolution::Passthrough && self.registry == Registry::Kubernetes

@@ -34,7 +34,7 @@ pub struct Delta {
     pub peers: BTreeSet<Option<Namespace>>,
     /// Pods that differ.
     pub pods: BTreeSet<ObjectKey>,
-    /// The addresses of pods that differ, and those that other slices list than before.
+    /// The addresses of pods that differ, and those that other slices list or other clients dial than before.
     pub addresses: BTreeSet<IpAddr>,
     /// Nodes, or the label keys that tell one client's view from another's, differ.
     pub clients: bool,
@@ -47,7 +47,8 @@ impl Delta {
             whole: old.mesh != new.mesh,
             clients: changed(&old.index.client_labels, &new.index.client_labels)
                 .any(|(_, a, b)| a.is_none() || b.is_none())
-                || changed(&old.nodes, &new.nodes).next().is_some(),
+                || changed(&old.nodes, &new.nodes).next().is_some()
+                || old.tells_nodes_apart() != new.tells_nodes_apart(),
             gateways: changed(&old.gateways, &new.gateways).next().is_some(),
             secrets: changed(&old.secrets, &new.secrets).map(|(key, ..)| key.clone()).collect(),
             ..Self::default()
@@ -76,6 +77,7 @@ impl Delta {
             delta.addresses.extend(old.into_iter().chain(new).flat_map(|pod| &pod.ips));
         }
         delta.addresses.extend(changed(&old.index.slices_by_ip, &new.index.slices_by_ip).map(|(ip, ..)| *ip));
+        delta.addresses.extend(changed(&old.index.dialled, &new.index.dialled).map(|(ip, ..)| *ip));
         for (name, ..) in changed(&old.namespaces, &new.namespaces) {
             delta.namespaces.insert(name.clone());
         }

@@ -7,8 +7,8 @@ use super::{Index, Snapshot, add_to, drop_from, enlist, unlist};
 use crate::{
     id::{Host, Kind, Namespace, ObjectRef, ServiceKey, Shared},
     model::{
-        Endpoint, EndpointAddress, EndpointSet, Health, Labels, Locality, MtlsMode, ObjectKey, Pod, Registry, Service,
-        Slice, SliceEndpoint, TargetPort, selects,
+        Distribution, Endpoint, EndpointAddress, EndpointSet, Health, Labels, Locality, MtlsMode, ObjectKey, Pod,
+        Registry, Service, Slice, SliceEndpoint, TargetPort, selects,
     },
 };
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
@@ -31,9 +31,13 @@ impl Snapshot {
             {
                 drop_from(&mut self.index.aliases, target, &old.host);
             }
+            self.index.node_bound.remove(id);
             dirty.insert(old.key());
         }
         let Some(service) = service.map(Shared::new) else { return };
+        if service.node_local || service.distribution == Distribution::SameNode {
+            self.index.node_bound.insert(id.clone());
+        }
         let rank = |s: &Service| (s.created, s.namespace.clone(), s.name.clone(), s.source.clone());
         enlist(&mut self.index.services, &service.host, &service, |a, b| rank(a).cmp(&rank(b)));
         for port in &service.ports {
@@ -131,15 +135,32 @@ impl Snapshot {
                 all.extend(more);
                 all
             });
+            let dialled = services.clone().any(|s| s.dials_endpoints());
             let exists = services.count() > 0;
             found.dedup();
             let set = Shared::new(EndpointSet::new(found));
+            self.note_dialled(&key, if dialled { &set.endpoints[..] } else { &[] });
             match (exists, self.index.endpoints.get(&key)) {
                 (false, _) => drop(self.index.endpoints.remove(&key)),
                 (true, Some(old)) if *old == set => {}
                 (true, _) => drop(self.index.endpoints.insert(key, set)),
             }
         }
+    }
+
+    /// Keeps which addresses clients dial themselves.
+    fn note_dialled(&mut self, key: &ServiceKey, now: &[Endpoint]) {
+        let ips = |all: &[Endpoint]| -> BTreeSet<IpAddr> {
+            let ip = |e: &Endpoint| match e.address {
+                EndpointAddress::Ip(ip) => Some(ip),
+                _ => None,
+            };
+            all.iter().filter_map(ip).collect()
+        };
+        let (now, before) =
+            (ips(now), self.index.endpoints.get(key).map_or_else(BTreeSet::new, |set| ips(&set.endpoints)));
+        before.difference(&now).for_each(|ip| drop_from(&mut self.index.dialled, ip, key));
+        now.into_iter().for_each(|ip| add_to(&mut self.index.dialled, ip, key.clone()));
     }
 
     /// The endpoints of a service: those that its slices list, or the pods that it selects where it has no slice.

@@ -12,6 +12,9 @@ use crate::{
 };
 use std::{net::IpAddr, sync::Arc};
 
+/// The label that stands for the node that a pod runs on.
+const NODE_LABEL: &str = "kubernetes.io/hostname";
+
 /// What of a node decides what it sees. Parts that a kind of resource does not depend on are `None` in the key
 /// of that kind, so that nodes which differ only there share it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -110,7 +113,7 @@ pub struct Place {
     pub locality: Locality,
     /// The network.
     pub network: Arc<str>,
-    /// The node of the cluster that it runs on.
+    /// The node of the cluster that it runs on; empty where no service and no rule asks for it.
     pub cluster_node: Arc<str>,
 }
 
@@ -121,8 +124,8 @@ pub struct Face {
     pub interception: Interception,
     /// Settings of its own.
     pub settings: NodeSettings,
-    /// Its own addresses: it has no listener towards itself.
-    pub ips: Arc<[IpAddr]>,
+    /// Its own address, where clients of some service dial it: it has no listener towards itself.
+    pub dialled: Option<IpAddr>,
     /// The name of its application (label `service.istio.io/canonical-name`, or `unknown`).
     pub canonical_name: Arc<str>,
     /// Its version (label `service.istio.io/canonical-revision`, or `latest`).
@@ -177,12 +180,12 @@ impl Snapshot {
             place: Some(Place {
                 locality: self.locality_of_node(node, pod),
                 network: node.network.clone(),
-                cluster_node: node.cluster_node.clone(),
+                cluster_node: if self.tells_nodes_apart() { node.cluster_node.clone() } else { "".into() },
             }),
             face: Some(Face {
                 interception: node.interception,
                 settings: node.settings.clone(),
-                ips: node.ips.clone().into(),
+                dialled: node.ips.first().filter(|ip| self.index.dialled.contains_key(*ip)).copied(),
                 canonical_name: label("service.istio.io/canonical-name", "unknown"),
                 canonical_revision: label("service.istio.io/canonical-revision", "latest"),
                 mesh: node.mesh.clone(),
@@ -197,6 +200,15 @@ impl Snapshot {
             secrets: node.proven.then(|| entrance.iter().flat_map(|e| e.secrets()).collect()),
             entrance,
         }
+    }
+
+    /// Whether it counts for anything on which node of the cluster a client runs.
+    pub(super) fn tells_nodes_apart(&self) -> bool {
+        let mesh = &self.mesh.clusters;
+        let lists = [mesh.locality.as_ref().map(|l| &l.priority), mesh.zone_aware.as_ref().map(|z| &z.priority)];
+        !self.index.node_bound.is_empty()
+            || self.index.client_labels.contains_key(NODE_LABEL)
+            || lists.into_iter().flatten().flatten().any(|key| &**key == NODE_LABEL)
     }
 
     /// Whether a node's key may differ between two snapshots that differ by `delta`.

@@ -42,6 +42,33 @@ fn an_endpoint_change_costs_the_same_in_a_mesh_of_any_size() {
     assert_eq!(small.sent.messages, 1, "{small:?}");
     // The whole service and the subset that the endpoint is in differ; the other subset is found to be the same.
     assert_eq!((small.sent.resources, small.rendered), (2, 3), "{small:?}");
+    assert_eq!(small.units, 1, "only the endpoints of that service are looked at: {small:?}");
+}
+
+#[test]
+fn a_route_change_renders_the_virtual_host_concerned_and_no_other() {
+    let small = cost(100, 1, route);
+    assert_eq!((small.rendered, small.units), (1, 1), "{small:?}");
+    assert_eq!((small.sent.messages, small.sent.resources), (1, 1), "{small:?}");
+    let large = cost(400, 1, route);
+    assert_eq!((large.rendered, large.units), (1, 1), "{large:?}");
+}
+
+#[test]
+fn sidecars_of_one_namespace_and_zone_share_all_but_what_is_their_own() {
+    let connect = |streams: usize| {
+        let shape = Shape { namespaces: 4, ..Shape::of(100) };
+        let world = Arc::new(Snapshot::new(Mesh::default()).apply(world::changes(shape.objects())));
+        Fleet::connect((0..streams).map(|n| shape.proxy(n)), &world).counts()
+    };
+    // Pods of 25 services, which differ in name, address, node and zone.
+    let (one, many) = (connect(1), connect(50));
+    let own = many.rendered - one.rendered;
+    assert!(
+        own <= 25 * 4,
+        "each workload has its inbound side, and listeners that name it: {own} beside {}",
+        one.rendered
+    );
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     id::{Host, ObjectRef, ResourceType},
-    model::{Protocol, Resolution, Role, Service},
+    model::{Protocol, Role, Service},
     pb::{
         self,
         envoy::config::{
@@ -50,7 +50,7 @@ pub(in crate::translate) fn affected(old: &View<'_>, new: &View<'_>, delta: &Del
         ports.extend(both(host).into_iter().flat_map(|s| &s.ports).map(|p| p.number));
     }
     for key in delta.endpoints.keys() {
-        ports.extend(both(&key.host).into_iter().filter(|s| one_by_one(s)).flat_map(byte_ports));
+        ports.extend(both(&key.host).into_iter().filter(|s| s.dials_endpoints()).flat_map(byte_ports));
     }
     for rule in &delta.destination_rules {
         let all = |view: &View<'_>| view.services().map(|s| s.host.clone()).collect::<Vec<Host>>();
@@ -78,11 +78,6 @@ pub(in crate::translate) fn affected(old: &View<'_>, new: &View<'_>, delta: &Del
 /// The ports of a service that do not hold requests alone.
 fn byte_ports(service: &Service) -> impl Iterator<Item = u16> + use<'_> {
     service.ports.iter().filter(|p| !p.protocol.is_http()).map(|p| p.number)
-}
-
-/// Whether clients reach the endpoints of a service by their own addresses.
-fn one_by_one(service: &Service) -> bool {
-    service.resolution == Resolution::Passthrough && service.addresses.is_empty()
 }
 
 pub(in crate::translate) fn build(view: &View<'_>, unit: &Unit, renderer: &dyn Renderer) -> Built {
@@ -136,7 +131,7 @@ fn on_port(view: &View<'_>, port: u16, renderer: &dyn Renderer) -> Built {
         for mut wanted in wanted {
             problems.append(&mut wanted.problems);
             if let Err((loser, text)) = place(&mut entries, wanted, port)
-                && !one_by_one(service)
+                && !service.dials_endpoints()
             {
                 problems.push(Problem { object: loser, ..note(text) });
             }

@@ -144,7 +144,7 @@ impl<'a> Site<'a> {
 
     /// The addresses of the endpoints of a service that clients reach one by one, without the proxy's own.
     fn instances(&self, service: &Service, port: &ServicePort) -> Vec<Place> {
-        let own = self.view.key.face.as_ref().and_then(|f| f.ips.first().copied());
+        let own = self.view.key.face.as_ref().and_then(|f| f.dialled);
         let endpoints = self.view.endpoints(service).map_or(&[][..], |set| &set.endpoints[..]);
         let mut instances = endpoints.iter().filter(|e| e.port_name == port.name).peekable();
         if instances.peek().is_none() && service.registry == Registry::External && service.selector.is_empty() {
