@@ -14,7 +14,7 @@ mod view;
 pub use delta::Delta;
 pub use entrance::{Entrance, Opening, Placed};
 pub use routing::Precedence;
-pub use view::{Face, Families, Place, Target, View, ViewKey};
+pub use view::{Face, Families, NamedSecrets, Place, Target, View, ViewKey};
 
 use crate::{
     id::{Host, Kind, Namespace, ObjectRef, ServiceKey, Shared},

@@ -15,6 +15,9 @@ use std::{net::IpAddr, sync::Arc};
 /// The label that stands for the node that a pod runs on.
 const NODE_LABEL: &str = "kubernetes.io/hostname";
 
+/// Names of secrets, each with the object that names it.
+pub type NamedSecrets = Arc<[(Arc<str>, ObjectRef)]>;
+
 /// What of a node decides what it sees. Parts that a kind of resource does not depend on are `None` in the key
 /// of that kind, so that nodes which differ only there share it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -48,7 +51,7 @@ pub struct ViewKey {
     /// The gateways (`namespace/name`) to whose VirtualServices' destinations alone it has clusters; `None` for all.
     pub sends_by_route: Option<Arc<[Arc<str>]>>,
     /// The secrets that its servers need, each with the Gateway that says so; `None` where it may have no secrets.
-    pub secrets: Option<Arc<[(Arc<str>, ObjectRef)]>>,
+    pub secrets: Option<NamedSecrets>,
 }
 
 /// The IP families that a proxy uses.

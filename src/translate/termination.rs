@@ -40,7 +40,7 @@ pub(super) struct Termination {
 
 impl Termination {
     /// TLS as a server says. A problem where that cannot be, so that nothing may be served.
-    pub(super) fn of(view: &View<'_>, placed: &Placed, tls: &ServerTls) -> Result<Self, Problem> {
+    pub(super) fn of(view: &View<'_>, placed: &Placed, tls: &ServerTls) -> Result<Self, Box<Problem>> {
         let identity = view.key.identity;
         if tls.mode == ServerTlsMode::IstioMutual && identity == IdentitySource::None {
             let path = FieldPath::new("spec.servers").index(placed.at).field("tls").field("mode");
@@ -49,7 +49,7 @@ impl Termination {
                  there; run Istio's agent beside them or write another mode",
                 view.key.namespace
             );
-            return Err(Problem::warning(&placed.gateway.source, path, why));
+            return Err(Box::new(Problem::warning(&placed.gateway.source, path, why)));
         }
         Ok(Self { tls: tls.clone(), identity, mesh: view.snapshot.mesh.clusters.clone(), quic: false })
     }
@@ -68,13 +68,13 @@ impl Termination {
             ..Default::default()
         };
         match (&self.tls.certificates, self.identity) {
-            (Certificates::Secrets(names), _) => self.from_secrets(&mut common, names),
+            (Certificates::Secrets(names), _) => self.take_secrets(&mut common, names),
             (Certificates::None, _) => {
                 common.tls_certificate_sds_secret_configs = vec![secret(CERTIFICATE, self.identity)];
                 common.validation_context_type = self.combined(secret(ROOTS, self.identity));
             }
-            (Certificates::Files(files), IdentitySource::Agent) => self.from_agent(&mut common, files),
-            (Certificates::Files(files), _) => self.from_files(&mut common, files),
+            (Certificates::Files(files), IdentitySource::Agent) => self.take_from_agent(&mut common, files),
+            (Certificates::Files(files), _) => self.take_files(&mut common, files),
         }
         let demands = matches!(self.tls.mode, ServerTlsMode::Mutual | ServerTlsMode::IstioMutual);
         let context = DownstreamTlsContext {
@@ -116,7 +116,7 @@ impl Termination {
     }
 
     /// Certificates from secrets, which the control plane serves.
-    fn from_secrets(&self, common: &mut CommonTlsContext, names: &[Arc<str>]) {
+    fn take_secrets(&self, common: &mut CommonTlsContext, names: &[Arc<str>]) {
         common.tls_certificate_sds_secret_configs = names.iter().map(|n| served(&secret_name(n))).collect();
         if self.tls.checks_clients() {
             common.validation_context_type = self.tls.roots_name().and_then(|roots| self.combined(served(&roots)));
@@ -127,7 +127,7 @@ impl Termination {
     }
 
     /// Certificates from files, which the agent reads, so that they may be renewed.
-    fn from_agent(&self, common: &mut CommonTlsContext, files: &[(Arc<str>, Arc<str>)]) {
+    fn take_from_agent(&self, common: &mut CommonTlsContext, files: &[(Arc<str>, Arc<str>)]) {
         let of = |name: String| SdsSecretConfig { name, sds_config: Some(source(agent())) };
         common.tls_certificate_sds_secret_configs =
             files.iter().map(|(chain, key)| of(format!("file-cert:{chain}~{key}"))).collect();
@@ -137,7 +137,7 @@ impl Termination {
     }
 
     /// Certificates from files, which a proxy without an agent reads itself.
-    fn from_files(&self, common: &mut CommonTlsContext, files: &[(Arc<str>, Arc<str>)]) {
+    fn take_files(&self, common: &mut CommonTlsContext, files: &[(Arc<str>, Arc<str>)]) {
         let one = |(chain, key): &(Arc<str>, Arc<str>)| TlsCertificate {
             certificate_chain: Some(file(chain)),
             private_key: Some(file(key)),

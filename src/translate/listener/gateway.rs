@@ -143,7 +143,7 @@ impl<'a> Assembly<'a> {
         let Some(tls) = &placed.server().tls else { return };
         match Termination::of(self.view, placed, tls) {
             Ok(termination) => self.requests(placed, Some(termination)),
-            Err(problem) => self.problems.push(problem),
+            Err(problem) => self.problems.push(*problem),
         }
     }
 

@@ -27,7 +27,7 @@ const MESH_PROTOCOLS: &[&str] = &["istio", "istio-peer-exchange", "istio-http/1.
 pub(super) fn ended(assembly: &mut Assembly<'_>, placed: &Placed) {
     let tls = match placed.server().tls.as_ref().map(|tls| Termination::of(assembly.view, placed, tls)).transpose() {
         Ok(tls) => tls,
-        Err(problem) => return assembly.problems.push(problem),
+        Err(problem) => return assembly.problems.push(*problem),
     };
     let gateway = placed.gateway.name();
     let decided = assembly.view.at_gateway(&gateway).into_iter().filter(|rule| meets(placed, rule)).find_map(|rule| {

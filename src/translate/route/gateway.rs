@@ -133,10 +133,11 @@ impl<'a> Gathering<'a> {
     /// The virtual hosts: hosts with the same routes share one.
     fn facades(&self, alternative: Option<u16>) -> Vec<Facade> {
         let mut out: Vec<Facade> = Vec::new();
-        let mut at: BTreeMap<(bool, Vec<(Arc<str>, u128)>), usize> = BTreeMap::new();
+        let mut at = BTreeMap::new();
         for ((_, _, host), entry) in &self.hosts {
             let domain = domain::bracketed(host);
-            let routes = entry.routes.iter().map(|(gateway, r)| (gateway.clone(), r.fingerprint())).collect();
+            let routes: Vec<(Arc<str>, u128)> =
+                entry.routes.iter().map(|(gateway, r)| (gateway.clone(), r.fingerprint())).collect();
             let at = *at.entry((entry.redirect, routes)).or_insert(out.len());
             if let Some(facade) = out.get_mut(at) {
                 facade.domains.push(domain);
