@@ -4,4 +4,6 @@ pub mod destination_rule;
 pub mod gateway;
 pub mod mesh;
 pub mod peer_authentication;
+pub mod service_entry;
 pub mod virtual_service;
+pub mod workload_entry;

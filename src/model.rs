@@ -11,6 +11,7 @@ mod object;
 mod peer_authentication;
 mod secret;
 mod service;
+mod service_entry;
 mod virtual_service;
 mod workload;
 
@@ -25,5 +26,6 @@ pub use object::*;
 pub use peer_authentication::*;
 pub use secret::*;
 pub use service::*;
+pub use service_entry::*;
 pub use virtual_service::*;
 pub use workload::*;

@@ -10,11 +10,13 @@ mod node;
 mod peer_authentication;
 mod raw;
 mod regex;
+mod service_entry;
 #[cfg(test)]
 mod tests;
 mod text;
 mod value;
 mod virtual_service;
+mod workload_entry;
 pub mod yaml;
 
 use crate::{
@@ -118,6 +120,14 @@ fn read(id: &ObjectRef, raw: &Value, context: &Context) -> Parsed<Object> {
         ("security.istio.io", "PeerAuthentication") => {
             of(Object::PeerAuthentication, peer_authentication::peer_authentication(raw, context))
         }
+        ("networking.istio.io", "ServiceEntry") => of(Object::ServiceEntry, service_entry::service_entry(raw, context)),
+        ("networking.istio.io", "WorkloadEntry") => {
+            of(Object::WorkloadEntry, workload_entry::workload_entry(raw, context))
+        }
+        ("networking.istio.io", "WorkloadGroup") => {
+            let (_, problems) = workload_entry::workload_group(raw, context);
+            (None, problems)
+        }
         _ if IGNORED.contains(&(group, id.kind.as_str())) => (None, Vec::new()),
         _ => (None, vec![unknown(id, version)]),
     }
@@ -166,7 +176,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("networking.istio.io", "EnvoyFilter"),
     ("networking.istio.io", "ProxyConfig"),
     ("networking.istio.io", "Sidecar"),
-    ("networking.istio.io", "WorkloadGroup"),
     ("networking.k8s.io", "Ingress"),
     ("networking.k8s.io", "IngressClass"),
     ("security.istio.io", "AuthorizationPolicy"),

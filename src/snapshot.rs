@@ -7,7 +7,10 @@ mod delta;
 mod derive;
 mod destination;
 mod entrance;
+mod outside;
+mod overruled;
 mod peer_authentication;
+mod registry;
 mod routing;
 mod view;
 
@@ -19,8 +22,8 @@ pub use view::{Face, Families, NamedSecrets, Place, Target, View, ViewKey};
 use crate::{
     id::{Host, Kind, Namespace, ObjectRef, ServiceKey, Shared},
     model::{
-        Change, ClusterNode, DestinationRule, EndpointSet, Gateway, Mesh, NamespaceInfo, Object, ObjectKey,
-        PeerAuthentication, Pod, Secret, Service, Slice, State, VirtualService,
+        Change, ClusterNode, Created, DestinationRule, Distribution, EndpointSet, Gateway, Mesh, NamespaceInfo, Object,
+        ObjectKey, PeerAuthentication, Pod, Secret, Service, ServiceEntry, Slice, State, VirtualService, WorkloadEntry,
     },
     problem::Problem,
 };
@@ -46,6 +49,10 @@ pub struct Snapshot {
     pub namespaces: OrdMap<Namespace, Arc<NamespaceInfo>>,
     /// Pods by namespace and name.
     pub pods: OrdMap<ObjectKey, Arc<Pod>>,
+    /// ServiceEntries by namespace and name.
+    pub service_entries: OrdMap<ObjectKey, Arc<ServiceEntry>>,
+    /// WorkloadEntries by namespace and name.
+    pub workload_entries: OrdMap<ObjectKey, Arc<WorkloadEntry>>,
     /// VirtualServices by namespace and name.
     pub virtual_services: OrdMap<ObjectKey, Shared<VirtualService>>,
     /// DestinationRules by namespace and name.
@@ -64,22 +71,35 @@ pub struct Snapshot {
 /// What follows from the objects; each entry is made anew when one of its objects changes.
 #[derive(Clone, Debug, Default)]
 struct Index {
-    /// The services of a host, the oldest first.
+    /// What the objects say of a host, each by itself, the oldest first.
+    claims: OrdMap<Host, Arc<[Shared<Service>]>>,
+    /// What that comes to: the services of a host, the oldest first.
     services: OrdMap<Host, Arc<[Shared<Service>]>>,
-    /// The service that an object defines.
-    defined: OrdMap<ObjectRef, Shared<Service>>,
+    /// The services that an object defines.
+    defined: OrdMap<ObjectRef, Arc<[Shared<Service>]>>,
+    /// The hosts that ask for an address of the mesh's own, the oldest first.
+    asking: OrdSet<(Created, Namespace, Host)>,
+    /// The places of the addresses that they have been given.
+    allocated: OrdMap<(Namespace, Host), u16>,
+    /// The objects that name one of these addresses themselves.
+    reserved: OrdMap<IpAddr, OrdSet<ObjectRef>>,
+    /// The ServiceEntries that have an endpoint at an address.
+    entries_by_ip: OrdMap<IpAddr, OrdSet<ObjectKey>>,
+    /// The WorkloadEntries that are at an address.
+    workloads_by_ip: OrdMap<IpAddr, OrdSet<ObjectKey>>,
     /// The endpoints of a service.
     endpoints: OrdMap<ServiceKey, Shared<EndpointSet>>,
     /// The hosts that have a port of this number.
     ports: OrdMap<u16, OrdSet<Host>>,
-    /// The services whose selector asks for a label first, by namespace, key and value.
+    /// The objects whose selector asks for a label first, by namespace, key and value; both are empty for those that
+    /// ask for none and mean all.
     selectors: OrdMap<(Namespace, Arc<str>, Arc<str>), OrdSet<ObjectRef>>,
     /// The slices of a service.
     slices_by_service: OrdMap<ObjectKey, OrdSet<ObjectRef>>,
     /// The services whose endpoints clients dial themselves, by the endpoints' addresses.
     dialled: OrdMap<IpAddr, OrdSet<ServiceKey>>,
     /// The services for which it counts on which node a client runs.
-    node_bound: OrdSet<ObjectRef>,
+    node_bound: OrdSet<ServiceKey>,
     /// The slices that list an address.
     slices_by_ip: OrdMap<IpAddr, OrdSet<ObjectRef>>,
     /// The pods that have an address.
@@ -121,6 +141,8 @@ impl Snapshot {
             raw: OrdMap::new(),
             namespaces: OrdMap::new(),
             pods: OrdMap::new(),
+            service_entries: OrdMap::new(),
+            workload_entries: OrdMap::new(),
             virtual_services: OrdMap::new(),
             destination_rules: OrdMap::new(),
             peer_authentications: OrdMap::new(),
@@ -146,6 +168,7 @@ impl Snapshot {
                 State::Bad => {}
             }
         }
+        next.allocate(self);
         next.derive_endpoints(dirty);
         next
     }
@@ -168,7 +191,8 @@ impl Snapshot {
         match object {
             Object::Mesh(mesh) => self.set_mesh(id, Some(*mesh), dirty),
             Object::Namespace(namespace) => {
-                self.namespaces.insert(namespace.name.clone(), Arc::new(namespace));
+                let name = namespace.name.clone();
+                self.set_namespace(&name, Some(namespace));
             }
             Object::Node(node) => {
                 self.mark_node(&node.name, dirty);
@@ -176,7 +200,9 @@ impl Snapshot {
             }
             Object::Pod(pod) => self.set_pod(key, Some(pod), dirty),
             Object::Slice(slice) => self.set_slice(id, Some(slice), dirty),
-            Object::Service(service) => self.define(id, Some(service), dirty),
+            Object::Service(service) => self.define(id, vec![service], false, dirty),
+            Object::ServiceEntry(entry) => self.set_service_entry(id, Some(entry), dirty),
+            Object::WorkloadEntry(entry) => self.set_workload_entry(key, Some(entry), dirty),
             Object::VirtualService(rule) => self.set_virtual_service(key, Some(rule)),
             Object::DestinationRule(rule) => self.set_destination_rule(key, Some(*rule)),
             Object::PeerAuthentication(policy) => self.set_peer_authentication(key, Some(policy), dirty),
@@ -188,20 +214,33 @@ impl Snapshot {
     fn remove(&mut self, id: &ObjectRef, dirty: &mut BTreeSet<ServiceKey>) {
         let key = ObjectKey::from(id);
         match &id.kind {
-            k if *k == Kind::NAMESPACE => drop(self.namespaces.remove(&*id.name)),
+            k if *k == Kind::NAMESPACE => self.set_namespace(&Namespace::from(id.name.clone()), None),
             k if *k == Kind::NODE => {
                 self.mark_node(&id.name, dirty);
                 self.nodes.remove(&id.name);
             }
             k if *k == Kind::POD => self.set_pod(key, None, dirty),
             k if *k == Kind::ENDPOINT_SLICE || *k == Kind::ENDPOINTS => self.set_slice(id, None, dirty),
-            k if *k == Kind::SERVICE => self.define(id, None, dirty),
+            k if *k == Kind::SERVICE => self.define(id, Vec::new(), false, dirty),
+            k if *k == Kind::SERVICE_ENTRY => self.set_service_entry(id, None, dirty),
+            k if *k == Kind::WORKLOAD_ENTRY => self.set_workload_entry(key, None, dirty),
             k if *k == Kind::VIRTUAL_SERVICE => self.set_virtual_service(key, None),
             k if *k == Kind::DESTINATION_RULE => self.set_destination_rule(key, None),
             k if *k == Kind::PEER_AUTHENTICATION => self.set_peer_authentication(key, None, dirty),
             k if *k == Kind::GATEWAY => drop(self.gateways.remove(&key)),
             k if *k == Kind::SECRET => drop(self.secrets.remove(&key)),
             _ => self.set_mesh(id, None, dirty),
+        }
+    }
+
+    fn set_namespace(&mut self, name: &Namespace, info: Option<NamespaceInfo>) {
+        let old = match info {
+            Some(info) => self.namespaces.insert(name.clone(), Arc::new(info)),
+            None => self.namespaces.remove(name),
+        };
+        let said = |info: Option<&NamespaceInfo>| info.and_then(|i| Distribution::of(&i.annotations));
+        if said(old.as_deref()) != said(self.namespaces.get(name).map(|i| &**i)) {
+            self.settle_namespace(name);
         }
     }
 
@@ -213,7 +252,8 @@ impl Snapshot {
         }
         // A MeshConfig of its own goes before a ConfigMap, as its kind comes after.
         let mesh = self.settings.get_max().map_or(&self.base, |(_, mesh)| mesh).clone();
-        let shown = |m: &Mesh| (m.trust_domain.clone(), m.cluster.clone(), m.root_namespace.clone());
+        let shown =
+            |m: &Mesh| (m.trust_domain.clone(), m.cluster.clone(), m.root_namespace.clone(), m.networks.clone());
         if shown(&self.mesh) != shown(&mesh) {
             dirty.extend(self.index.endpoints.keys().cloned());
         }

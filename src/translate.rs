@@ -8,6 +8,7 @@
 mod access_log;
 mod cluster;
 mod connection_manager;
+mod dynamic_dns;
 mod endpoint;
 mod filter_chain;
 mod http_filter;

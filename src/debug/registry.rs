@@ -31,7 +31,7 @@ fn service(snapshot: &Snapshot, service: &Service) -> Value {
         "NodeLocal": service.node_local,
         "PublishNotReadyAddresses": service.publish_not_ready,
         "TrafficDistribution": match service.distribution {
-            Distribution::Any => 0,
+            Distribution::Unset | Distribution::Any => 0,
             Distribution::SameZone => 1,
             Distribution::SameNode => 2,
         },

@@ -2,7 +2,8 @@
 
 use super::{ConnectionPool, ExportTo, Keepalive, LocalityBalancing, OutlierDetection, TlsVersion, ZoneAware};
 use crate::id::{Namespace, Shared};
-use std::sync::Arc;
+use ipnet::IpNet;
+use std::{net::IpAddr, sync::Arc};
 
 /// The mesh's settings, with Istio's defaults where nothing is set
 /// (reference: `pkg/config/mesh/mesh.go` of Istio).
@@ -50,6 +51,8 @@ pub struct Mesh {
     pub dns_refresh: u64,
     /// The file that requests are logged to; empty for none.
     pub access_log_file: Arc<str>,
+    /// The networks that endpoints are in (`meshNetworks`), by name.
+    pub networks: Vec<Network>,
     /// Retries of routes that do not say.
     pub default_retry: Option<super::Retry>,
     /// What holds for outbound clusters where no DestinationRule says otherwise.
@@ -82,6 +85,7 @@ impl Default for Mesh {
             trace_sampling: 100,
             dns_refresh: 60_000,
             access_log_file: "".into(),
+            networks: Vec::new(),
             default_retry: None,
             clusters: Shared::new(ClusterDefaults::default()),
             features: Features::default(),
@@ -147,6 +151,19 @@ impl Default for ClusterDefaults {
             min_tls_version: TlsVersion::Auto,
         }
     }
+}
+
+/// A network, whose endpoints others reach through its gateways.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Network {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The addresses in it.
+    pub blocks: Vec<IpNet>,
+    /// The clusters in it.
+    pub clusters: Vec<Arc<str>>,
+    /// Where it is entered.
+    pub gateways: Vec<(IpAddr, u16)>,
 }
 
 /// What happens to outbound traffic that no service is known for.

@@ -1,8 +1,8 @@
 //! Any one parsed object, so that sources hand all kinds over the same way.
 
 use super::{
-    ClusterNode, DestinationRule, Gateway, Mesh, NamespaceInfo, PeerAuthentication, Pod, Secret, Service, Slice,
-    VirtualService,
+    ClusterNode, DestinationRule, Gateway, Mesh, NamespaceInfo, PeerAuthentication, Pod, Secret, Service, ServiceEntry,
+    Slice, VirtualService, WorkloadEntry,
 };
 use crate::{
     id::{Kind, Namespace, ObjectRef},
@@ -25,6 +25,10 @@ pub enum Object {
     Service(Service),
     /// An EndpointSlice or an Endpoints.
     Slice(Slice),
+    /// A ServiceEntry.
+    ServiceEntry(ServiceEntry),
+    /// A WorkloadEntry.
+    WorkloadEntry(WorkloadEntry),
     /// A VirtualService.
     VirtualService(VirtualService),
     /// A DestinationRule.
@@ -86,6 +90,8 @@ impl Object {
             Self::Pod(_) => Kind::POD,
             Self::Service(_) => Kind::SERVICE,
             Self::Slice(_) => Kind::ENDPOINT_SLICE,
+            Self::ServiceEntry(_) => Kind::SERVICE_ENTRY,
+            Self::WorkloadEntry(_) => Kind::WORKLOAD_ENTRY,
             Self::VirtualService(_) => Kind::VIRTUAL_SERVICE,
             Self::DestinationRule(_) => Kind::DESTINATION_RULE,
             Self::PeerAuthentication(_) => Kind::PEER_AUTHENTICATION,

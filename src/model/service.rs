@@ -42,14 +42,28 @@ pub struct Service {
     pub accounts: Vec<Arc<str>>,
     /// For an ExternalName: the host that it stands for.
     pub alias_of: Option<Host>,
+    /// Whether it is given an address of the mesh's own where it has none.
+    pub allocates: bool,
+    /// The addresses that it was given, one of each family, IPv4 first. Only clients whose names the mesh resolves
+    /// learn of them.
+    pub allocated: Vec<IpAddr>,
+    /// Whether clients try all answers of DNS at once (`RACE_FIRST_TCP_CONNECT`).
+    pub races: bool,
     /// The object that defines it.
     pub source: ObjectRef,
+    /// Younger objects for the same host that were merged into it.
+    pub merged: Vec<ObjectRef>,
 }
 
 impl Service {
     /// Its key.
     pub fn key(&self) -> ServiceKey {
         ServiceKey { host: self.host.clone(), namespace: self.namespace.clone() }
+    }
+
+    /// The objects that it comes from.
+    pub fn sources(&self) -> impl Iterator<Item = &ObjectRef> {
+        std::iter::once(&self.source).chain(&self.merged)
     }
 
     /// The port of this number.
@@ -97,13 +111,32 @@ pub enum Resolution {
 /// Which endpoints a client of a service prefers.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Distribution {
-    /// None.
+    /// What its namespace says, or none.
     #[default]
+    Unset,
+    /// None.
     Any,
     /// Those of its zone, then region (`PreferClose`, `PreferSameZone`).
     SameZone,
     /// Those of its node, then zone, then region (`PreferSameNode`).
     SameNode,
+}
+
+impl Distribution {
+    /// What an annotation of a service or a namespace says. `None` where it is not there.
+    pub fn of(annotations: &Labels) -> Option<Self> {
+        let value = annotations.get("networking.istio.io/traffic-distribution").filter(|v| !v.is_empty())?;
+        Some(Self::named(value).unwrap_or(Self::Any))
+    }
+
+    /// The one of this name, whatever the case of its letters.
+    pub fn named(name: &str) -> Option<Self> {
+        match name.to_lowercase().as_str() {
+            "preferclose" | "prefersamezone" => Some(Self::SameZone),
+            "prefersamenode" => Some(Self::SameNode),
+            _ => None,
+        }
+    }
 }
 
 /// An address that clients send to.

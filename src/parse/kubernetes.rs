@@ -7,7 +7,7 @@ mod slice;
 
 pub(super) use pod::pod;
 pub(super) use secret::secret;
-pub(super) use service::service;
+pub(super) use service::{protocol_named, service};
 pub(super) use slice::{endpoint_slice, endpoints};
 
 use super::{

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     api::mesh as api,
     id::{ObjectRef, Shared},
-    model::{ClusterDefaults, ExportTo, Mesh, MeshTls, OutboundPolicy, PathNormalization, TlsVersion},
+    model::{ClusterDefaults, ExportTo, Mesh, MeshTls, Network, OutboundPolicy, PathNormalization, TlsVersion},
     problem::{FieldPath, Problem},
 };
 use serde_json::Value;
@@ -35,13 +35,19 @@ pub(super) fn config_map(raw: &Value, context: &Context) -> Parsed<Mesh> {
         };
         Some((value.map_err(|why| Problem::error(&object, path.clone(), why)), path))
     };
-    let (mesh, mut problems) = match text("mesh") {
+    let (mut mesh, mut problems) = match text("mesh") {
         Some((Ok(value), path)) => mesh_config(&object, &path, &value, context),
         Some((Err(problem), _)) => (None, vec![problem]),
         None => (Some((*context.mesh).clone()), Vec::new()),
     };
     problems.extend(match text("meshNetworks") {
-        Some((Ok(value), path)) => networks(&object, &path, &value),
+        Some((Ok(value), path)) => {
+            let (known, problems) = networks(&object, &path, &value);
+            if let (Some(mesh), Some(known)) = (&mut mesh, known) {
+                mesh.networks = known;
+            }
+            problems
+        }
         Some((Err(problem), _)) => vec![problem],
         None => Vec::new(),
     });
@@ -263,42 +269,65 @@ impl Reader<'_> {
     }
 }
 
-/// What is wrong with the mesh's networks.
-fn networks(object: &ObjectRef, path: &FieldPath, value: &Value) -> Vec<Problem> {
+/// Reads the mesh's networks.
+fn networks(object: &ObjectRef, path: &FieldPath, value: &Value) -> Parsed<Vec<Network>> {
     if value.is_null() {
-        return Vec::new();
+        return (None, Vec::new());
     }
     let (config, problems) = typed::<api::MeshNetworks>(object, path, value);
-    let Some(config) = config else { return problems };
+    let Some(config) = config else { return (None, problems) };
     let mut found = Findings::new(object, problems);
+    let mut out = Vec::new();
     for (name, network) in &config.networks {
         let path = path.field("networks").key(name);
+        let mut read =
+            Network { name: name.as_str().into(), blocks: Vec::new(), clusters: Vec::new(), gateways: Vec::new() };
         for (at, endpoints) in network.endpoints.iter().enumerate() {
-            network_endpoints(&mut found, &path.field("endpoints").index(at), endpoints);
+            network_endpoints(&mut found, &path.field("endpoints").index(at), endpoints, &mut read);
         }
         for (at, gateway) in network.gateways.iter().enumerate() {
-            let path = path.field("gateways").index(at);
-            found.port(&path.field("port"), gateway.port);
-            if gateway.address.is_some() == gateway.registry_service_name.is_some() {
-                found.error(&path, "needs one of address and registryServiceName, and not both");
-            }
+            read.gateways.extend(network_gateway(&mut found, &path.field("gateways").index(at), gateway));
         }
+        out.push(read);
     }
-    if !config.networks.is_empty() {
-        found.warn(path, "is not served yet, so all endpoints are taken to be in one network");
-    }
-    found.finish(()).1
+    found.finish(out)
 }
 
-fn network_endpoints(found: &mut Findings<'_>, path: &FieldPath, endpoints: &api::NetworkEndpoints) {
+fn network_gateway(found: &mut Findings<'_>, path: &FieldPath, gateway: &api::NetworkGateway) -> Option<(IpAddr, u16)> {
+    let port = found.port(&path.field("port"), gateway.port);
+    match (&gateway.address, &gateway.registry_service_name) {
+        (Some(address), None) => match address.parse() {
+            Ok(ip) => return Some((ip, port?)),
+            Err(_) => {
+                let why = format!("`{address}` is a name, which is not resolved yet, so the gateway is not used");
+                found.warn(&path.field("address"), format!("{why}; write an IP address"));
+            }
+        },
+        (None, Some(_)) => found.warn(
+            &path.field("registryServiceName"),
+            "is not served yet, so the gateway is not used; write its address",
+        ),
+        _ => found.error(path, "needs one of address and registryServiceName, and not both"),
+    }
+    None
+}
+
+fn network_endpoints(
+    found: &mut Findings<'_>,
+    path: &FieldPath,
+    endpoints: &api::NetworkEndpoints,
+    network: &mut Network,
+) {
     match (&endpoints.from_cidr, &endpoints.from_registry) {
-        (Some(block), None) if block.parse::<ipnet::IpNet>().is_err() && block.parse::<IpAddr>().is_err() => {
-            found.error(
+        (Some(block), None) => match block.parse::<ipnet::IpNet>().or_else(|_| block.parse::<IpAddr>().map(Into::into))
+        {
+            Ok(block) => network.blocks.push(block),
+            Err(_) => found.error(
                 &path.field("fromCidr"),
                 format!("`{block}` is not a range of addresses; write one such as 10.0.0.0/8"),
-            );
-        }
-        (Some(_), None) | (None, Some(_)) => {}
+            ),
+        },
+        (None, Some(cluster)) => network.clusters.push(cluster.as_str().into()),
         _ => found.error(path, "needs one of fromCidr and fromRegistry, and not both"),
     }
 }

@@ -6,6 +6,26 @@ pub(super) fn is_dns_label(text: &str) -> bool {
     !text.is_empty() && text.len() <= 63 && text.chars().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }
 
+/// The key of a label: a name, before which a DNS name and a `/` may stand.
+pub(super) fn label_key(text: &str) -> bool {
+    match text.split_once('/') {
+        Some((prefix, name)) => prefix.len() <= 253 && prefix.split('.').all(is_dns_label) && is_qualified(name),
+        None => is_qualified(text),
+    }
+}
+
+/// The value of a label: a name, or nothing.
+pub(super) fn label_value(text: &str) -> bool {
+    text.is_empty() || is_qualified(text)
+}
+
+/// A name of letters, digits and inner `-`, `_` and `.`.
+fn is_qualified(text: &str) -> bool {
+    let end = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    text.len() <= 63 && text.chars().all(inner) && end(text.chars().next()) && end(text.chars().last())
+}
+
 /// A DNS name, whose last label is not a number and may be empty (a trailing dot).
 pub(super) fn dns_name(text: &str) -> Result<(), String> {
     if text.is_empty() {

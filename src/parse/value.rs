@@ -20,6 +20,11 @@ impl<'a> Findings<'a> {
         Self { object, problems }
     }
 
+    /// The object.
+    pub(super) fn object(&self) -> &'a ObjectRef {
+        self.object
+    }
+
     /// Refuses the object.
     pub(super) fn error(&mut self, path: &FieldPath, message: impl Into<String>) {
         self.problems.push(Problem::error(self.object, path.clone(), message));

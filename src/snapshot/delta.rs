@@ -3,7 +3,7 @@
 use super::Snapshot;
 use crate::{
     id::{Host, Namespace, ServiceKey, Shared},
-    model::{DestinationRule, ObjectKey, VirtualService},
+    model::{DestinationRule, ObjectKey, VirtualService, WorkloadEntry},
 };
 use imbl::{OrdMap, ordmap::DiffItem};
 use std::{
@@ -58,6 +58,11 @@ impl Delta {
             let both = old.into_iter().chain(new).flat_map(|s| s.iter());
             delta.namespaces.extend(both.map(|s| s.namespace.clone()));
         }
+        for (host, old, new) in changed(&old.index.claims, &new.index.claims) {
+            delta.services.insert(host.clone());
+            let both = old.into_iter().chain(new).flat_map(|s| s.iter());
+            delta.namespaces.extend(both.map(|s| s.namespace.clone()));
+        }
         for (key, old, new) in changed(&old.index.endpoints, &new.index.endpoints) {
             let accounts = old.map(|s| &s.accounts) != new.map(|s| &s.accounts);
             delta.endpoints.insert(key.clone(), accounts);
@@ -78,6 +83,13 @@ impl Delta {
         }
         delta.addresses.extend(changed(&old.index.slices_by_ip, &new.index.slices_by_ip).map(|(ip, ..)| *ip));
         delta.addresses.extend(changed(&old.index.dialled, &new.index.dialled).map(|(ip, ..)| *ip));
+        for (_, old, new) in changed(&old.workload_entries, &new.workload_entries) {
+            delta.addresses.extend(old.into_iter().chain(new).filter_map(|workload| workload.ip()));
+        }
+        for (_, old, new) in changed(&old.service_entries, &new.service_entries) {
+            let endpoints = old.into_iter().chain(new).flat_map(|entry| &entry.endpoints);
+            delta.addresses.extend(endpoints.filter_map(WorkloadEntry::ip));
+        }
         for (name, ..) in changed(&old.namespaces, &new.namespaces) {
             delta.namespaces.insert(name.clone());
         }

@@ -3,56 +3,17 @@
 //! Each setter keeps the indexes that point at its object and marks the services whose endpoints may have
 //! changed; `derive_endpoints` makes those anew, and leaves alone what turns out the same.
 
-use super::{Index, Snapshot, add_to, drop_from, enlist, unlist};
+use super::{Index, Snapshot, add_to, drop_from, registry::label_keys};
 use crate::{
     id::{Host, Kind, Namespace, ObjectRef, ServiceKey, Shared},
     model::{
-        Distribution, Endpoint, EndpointAddress, EndpointSet, Health, Labels, Locality, MtlsMode, ObjectKey, Pod,
-        Registry, Service, Slice, SliceEndpoint, TargetPort, selects,
+        Endpoint, EndpointAddress, EndpointSet, Health, Labels, Locality, MtlsMode, ObjectKey, Pod, Registry,
+        Resolution, Service, Slice, SliceEndpoint, TargetPort, selects,
     },
 };
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 impl Snapshot {
-    /// Sets or removes the service that an object defines.
-    pub(super) fn define(&mut self, id: &ObjectRef, service: Option<Service>, dirty: &mut BTreeSet<ServiceKey>) {
-        if let Some(old) = self.index.defined.remove(id) {
-            unlist(&mut self.index.services, &old.host, |s| s.source == old.source);
-            for port in &old.ports {
-                if !self.services_of(&old.host).iter().any(|s| s.port(port.number).is_some()) {
-                    drop_from(&mut self.index.ports, &port.number, &old.host);
-                }
-            }
-            if let Some(label) = first_label(&old) {
-                drop_from(&mut self.index.selectors, &label, id);
-            }
-            if let Some(target) = &old.alias_of
-                && !self.services_of(&old.host).iter().any(|s| s.alias_of.as_ref() == Some(target))
-            {
-                drop_from(&mut self.index.aliases, target, &old.host);
-            }
-            self.index.node_bound.remove(id);
-            dirty.insert(old.key());
-        }
-        let Some(service) = service.map(Shared::new) else { return };
-        if service.node_local || service.distribution == Distribution::SameNode {
-            self.index.node_bound.insert(id.clone());
-        }
-        let rank = |s: &Service| (s.created, s.namespace.clone(), s.name.clone(), s.source.clone());
-        enlist(&mut self.index.services, &service.host, &service, |a, b| rank(a).cmp(&rank(b)));
-        for port in &service.ports {
-            add_to(&mut self.index.ports, port.number, service.host.clone());
-        }
-        if let Some(target) = &service.alias_of {
-            add_to(&mut self.index.aliases, target.clone(), service.host.clone());
-        }
-        if let Some(label) = first_label(&service) {
-            add_to(&mut self.index.selectors, label, id.clone());
-        }
-        dirty.insert(service.key());
-        self.index.defined.insert(id.clone(), service);
-    }
-
     /// Sets or removes a pod.
     pub(super) fn set_pod(&mut self, key: ObjectKey, pod: Option<Pod>, dirty: &mut BTreeSet<ServiceKey>) {
         if let Some(old) = self.pods.remove(&key) {
@@ -98,7 +59,7 @@ impl Snapshot {
 
     fn mark_service(&self, key: &ObjectKey, dirty: &mut BTreeSet<ServiceKey>) {
         let id = ObjectRef { kind: Kind::SERVICE, namespace: key.namespace.clone(), name: key.name.clone() };
-        dirty.extend(self.index.defined.get(&id).map(|s| s.key()));
+        dirty.extend(self.index.defined.get(&id).into_iter().flat_map(|all| all.iter()).map(|s| s.key()));
     }
 
     fn mark_pod(&self, pod: &Pod, dirty: &mut BTreeSet<ServiceKey>) {
@@ -119,26 +80,21 @@ impl Snapshot {
         namespace: &'a Namespace,
         labels: &'a Labels,
     ) -> impl Iterator<Item = &'a Shared<Service>> {
-        labels
-            .iter()
-            .filter_map(|(k, v)| self.index.selectors.get(&(namespace.clone(), k.clone(), v.clone())))
+        label_keys(namespace, labels)
+            .filter_map(|key| self.index.selectors.get(&key))
             .flatten()
             .filter_map(|id| self.index.defined.get(id))
+            .flat_map(|all| all.iter())
             .filter(|s| selects(&s.selector, labels))
     }
 
     /// Makes the endpoints of the marked services anew.
     pub(super) fn derive_endpoints(&mut self, dirty: BTreeSet<ServiceKey>) {
         for key in dirty {
-            let services = self.services_of(&key.host).iter().filter(|s| s.namespace == key.namespace);
-            let mut found = services.clone().map(|s| self.endpoints_of(s)).fold(Vec::new(), |mut all, more| {
-                all.extend(more);
-                all
-            });
-            let dialled = services.clone().any(|s| s.dials_endpoints());
-            let exists = services.count() > 0;
-            found.dedup();
-            let set = Shared::new(EndpointSet::new(found));
+            let claims = self.claims_of(&key.host).iter().filter(|s| s.namespace == key.namespace);
+            let dialled = claims.clone().any(|s| s.dials_endpoints());
+            let exists = claims.clone().count() > 0;
+            let set = Shared::new(EndpointSet::new(self.endpoints_of_all(claims)));
             self.note_dialled(&key, if dialled { &set.endpoints[..] } else { &[] });
             match (exists, self.index.endpoints.get(&key)) {
                 (false, _) => drop(self.index.endpoints.remove(&key)),
@@ -163,13 +119,30 @@ impl Snapshot {
         now.into_iter().for_each(|ip| add_to(&mut self.index.dialled, ip, key.clone()));
     }
 
-    /// The endpoints of a service: those that its slices list, or the pods that it selects where it has no slice.
+    /// The endpoints of all that claim a host. Of DNS names of which one answer at a time is taken there can be but
+    /// one for a port: the oldest claim's.
+    fn endpoints_of_all<'a>(&self, claims: impl Iterator<Item = &'a Shared<Service>>) -> Vec<Endpoint> {
+        let (mut found, mut seen, mut single) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        for claim in claims {
+            let one_each = claim.resolution == Resolution::DnsRoundRobin;
+            for endpoint in self.endpoints_of(claim) {
+                let is_first = seen.insert((endpoint.address.clone(), endpoint.port, endpoint.port_name.clone()));
+                if is_first && (!one_each || single.insert(endpoint.port_name.clone())) {
+                    found.push(endpoint);
+                }
+            }
+        }
+        found
+    }
+
+    /// The endpoints of a Kubernetes service: those that its slices list, or the pods that it selects where it has no
+    /// slice, and the WorkloadEntries that it selects.
     fn endpoints_of(&self, service: &Service) -> Vec<Endpoint> {
         if service.registry != Registry::Kubernetes {
-            return Vec::new();
+            return self.endpoints_of_entry(service);
         }
         let key = ObjectKey { namespace: service.namespace.clone(), name: service.name.clone() };
-        match self.index.slices_by_service.get(&key) {
+        let mut found: Vec<Endpoint> = match self.index.slices_by_service.get(&key) {
             Some(ids) => {
                 let mut seen = BTreeSet::new();
                 let slices = ids.iter().filter_map(|id| self.slices.get(id));
@@ -178,11 +151,15 @@ impl Snapshot {
             }
             None if service.selector.is_empty() => Vec::new(),
             None => self.pods_selected(service).flat_map(|p| self.endpoints_of_pod(service, p)).collect(),
+        };
+        if !service.selector.is_empty() && service.resolution == Resolution::ClientSide {
+            found.extend(self.endpoints_outside(service));
         }
+        found
     }
 
     /// The pods that a service selects.
-    fn pods_selected<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a Arc<Pod>> {
+    pub(super) fn pods_selected<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a Arc<Pod>> {
         let from = ObjectKey { namespace: service.namespace.clone(), name: "".into() };
         self.pods
             .range(from..)
@@ -221,7 +198,7 @@ impl Snapshot {
     }
 
     #[allow(clippy::too_many_arguments, reason = "the parts of one value, each from another place")]
-    fn endpoint(
+    pub(super) fn endpoint(
         &self,
         pod: Option<&Arc<Pod>>,
         ip: IpAddr,
@@ -237,8 +214,8 @@ impl Snapshot {
             more_addresses: Vec::new(),
             port_name: port_name.clone(),
             port,
-            account: pod.map(|p| self.spiffe(p)),
-            network: labels.get("topology.istio.io/network").cloned().unwrap_or_default(),
+            account: pod.map(|p| self.spiffe(&p.namespace, &p.account)),
+            network: self.network_of(labels.get("topology.istio.io/network"), Some(ip)),
             locality: pod.map(|p| self.locality_of(p)).unwrap_or_default(),
             weight: 1,
             tls: pod.is_some_and(|p| self.takes_mtls(p, port)),
@@ -259,8 +236,9 @@ impl Snapshot {
             && self.peer_mtls(&pod.namespace, &pod.labels).at(port) != MtlsMode::Disable
     }
 
-    fn spiffe(&self, pod: &Pod) -> Arc<str> {
-        format!("spiffe://{}/ns/{}/sa/{}", self.mesh.trust_domain, pod.namespace, pod.account).into()
+    /// The identity of a service account.
+    pub(super) fn spiffe(&self, namespace: &Namespace, account: &str) -> Arc<str> {
+        format!("spiffe://{}/ns/{namespace}/sa/{account}", self.mesh.trust_domain).into()
     }
 
     /// Where a pod stands: what its labels say, or where its node stands.
@@ -290,12 +268,6 @@ fn slice_health(listed: &SliceEndpoint) -> Health {
         (false, true) => Health::Terminating,
         (false, false) => Health::Unhealthy,
     }
-}
-
-/// Where a service is found by the labels of a pod: under the first label that it asks for.
-fn first_label(service: &Service) -> Option<(Namespace, Arc<str>, Arc<str>)> {
-    let (key, value) = service.selector.iter().next()?;
-    Some((service.namespace.clone(), key.clone(), value.clone()))
 }
 
 impl Index {

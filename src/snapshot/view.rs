@@ -2,12 +2,18 @@
 //!
 //! This is the only place that knows export lists, label selectors of clients, and which services a proxy serves.
 
-use super::{Delta, Entrance, Snapshot, derive::target_port, entrance::Door};
+use super::{
+    Delta, Entrance, Snapshot,
+    derive::target_port,
+    entrance::Door,
+    outside::{pod_port, workload_port},
+};
 use crate::{
     id::{Host, Kind, Namespace, ObjectRef, Shared},
     model::{
         Endpoint, EndpointSet, Health, IdentitySource, Interception, Labels, Locality, Node, NodeSettings, ObjectKey,
-        PeerMtls, Pod, Protocol, Registry, Resolution, Role, Service, VirtualService, locality_label, selects,
+        PeerMtls, Pod, Protocol, Registry, Resolution, Role, Service, ServicePort, Vip, VirtualService, WorkloadEntry,
+        locality_label, selects,
     },
 };
 use std::{net::IpAddr, sync::Arc};
@@ -36,6 +42,8 @@ pub struct ViewKey {
     pub families: Families,
     /// Where its certificate comes from.
     pub identity: IdentitySource,
+    /// Whether its clients learn of the addresses that the mesh gives to hosts: the mesh resolves their names.
+    pub resolves: bool,
     /// Where it is: endpoints depend on it.
     pub place: Option<Place>,
     /// How it listens and what it calls itself: listeners depend on it.
@@ -180,6 +188,7 @@ impl Snapshot {
             cluster: node.cluster.clone(),
             families,
             identity: node.identity,
+            resolves: node.settings.dns_capture,
             place: Some(Place {
                 locality: self.locality_of_node(node, pod),
                 network: node.network.clone(),
@@ -240,18 +249,14 @@ impl Snapshot {
 
     /// The ports that a node's workload serves, those of the oldest service first.
     fn targets(&self, node: &Node, pod: Option<&Arc<Pod>>) -> Arc<[Target]> {
-        let labels = pod.map_or(&node.labels, |p| &p.labels);
-        let named = pod.map_or(&node.ports, |p| &p.ports);
-        let mut services: Vec<_> = self.selecting(&node.namespace, labels).collect();
-        if services.is_empty() {
-            services = node.ips.iter().flat_map(|ip| self.listing(&node.namespace, *ip)).collect();
-        }
-        services.sort_by(|a, b| (a.created, &a.host).cmp(&(b.created, &b.host)));
+        let mut served = self.served_in_kubernetes(node, pod);
+        served.extend(self.served_outside(node, pod));
+        served.sort_by(|(a, _), (b, _)| (a.created, &a.host).cmp(&(b.created, &b.host)));
         let mut targets: Vec<Target> = Vec::new();
-        for service in services.into_iter().filter(|s| s.resolution != Resolution::Alias) {
+        for (service, port_of) in served.into_iter().filter(|(s, _)| s.resolution != Resolution::Alias) {
             let start = targets.len();
             for port in &service.ports {
-                let Some(target) = target_port(&port.target, named) else { continue };
+                let Some(target) = port_of.number(port) else { continue };
                 let target = Target { service: service.clone(), port: port.number, target, protocol: port.protocol };
                 let same = |t: &Target| (t.target, t.protocol) == (target.target, target.protocol);
                 if !targets[start..].iter().any(same) {
@@ -262,6 +267,47 @@ impl Snapshot {
         targets.into()
     }
 
+    /// The Kubernetes services that a node's workload serves. A WorkloadEntry at its address says what it is before a
+    /// pod does.
+    fn served_in_kubernetes<'a>(&'a self, node: &'a Node, pod: Option<&'a Arc<Pod>>) -> Vec<Served<'a>> {
+        let namespace = &node.namespace;
+        let kubernetes = |s: &&Shared<Service>| s.registry == Registry::Kubernetes;
+        if let Some(workload) = node.ips.first().and_then(|ip| self.workload_at(namespace, *ip)) {
+            let services = self.selecting(namespace, &workload.labels).filter(kubernetes);
+            let services = services.filter(|s| s.resolution == Resolution::ClientSide);
+            return services.map(|s| (s, Ports::Outside(workload))).collect();
+        }
+        let labels = pod.map_or(&node.labels, |p| &p.labels);
+        let named = pod.map_or(&node.ports, |p| &p.ports);
+        let mut services: Vec<_> = self.selecting(namespace, labels).filter(kubernetes).collect();
+        if services.is_empty() {
+            services = node.ips.iter().flat_map(|ip| self.listing(namespace, *ip)).collect();
+        }
+        services.into_iter().map(|s| (s, Ports::Pod(named))).collect()
+    }
+
+    /// The hosts of ServiceEntries that a node's workload serves.
+    fn served_outside<'a>(&'a self, node: &'a Node, pod: Option<&'a Arc<Pod>>) -> Vec<Served<'a>> {
+        let namespace = &node.namespace;
+        let external = |s: &&Shared<Service>| s.registry == Registry::External;
+        let mut served: Vec<Served<'a>> = Vec::new();
+        if let Some(pod) = pod.filter(|p| p.ready && !p.terminating) {
+            let services = self.selecting(namespace, &pod.labels).filter(external);
+            served.extend(services.map(|s| (s, Ports::NamedPod(&pod.ports))));
+        }
+        for ip in &node.ips {
+            if let Some(workload) = self.workload_at(namespace, *ip).filter(|w| w.healthy) {
+                let services = self.selecting(namespace, &workload.labels).filter(external);
+                served.extend(services.map(|s| (s, Ports::Outside(workload))));
+            }
+            for (entry, endpoint) in self.entries_at(namespace, *ip) {
+                let services = self.index.defined.get(&entry.source).into_iter().flat_map(|all| all.iter());
+                served.extend(services.map(|s| (s, Ports::Outside(endpoint))));
+            }
+        }
+        served
+    }
+
     /// The services of a namespace without a selector whose slices list an address.
     fn listing(&self, namespace: &Namespace, ip: IpAddr) -> impl Iterator<Item = &Shared<Service>> {
         let slices = self.index.slices_by_ip.get(&ip).into_iter().flatten().filter_map(|id| self.slices.get(id));
@@ -269,6 +315,7 @@ impl Snapshot {
             .filter(move |slice| slice.namespace == *namespace)
             .map(|slice| ObjectRef::new(Kind::SERVICE, slice.namespace.clone(), slice.service.clone()))
             .filter_map(|id| self.index.defined.get(&id))
+            .flat_map(|all| all.iter())
             .filter(|s| s.selector.is_empty())
     }
 }
@@ -276,6 +323,29 @@ impl Snapshot {
 /// The pod that a node says it runs in.
 fn pod_key(node: &Node) -> ObjectKey {
     ObjectKey { namespace: node.namespace.clone(), name: node.pod.clone() }
+}
+
+/// A service that a workload serves, and how its ports are found there.
+type Served<'a> = (&'a Shared<Service>, Ports<'a>);
+
+/// How the ports of a service are found at a workload.
+enum Ports<'a> {
+    /// As those of a pod.
+    Pod(&'a [(Arc<str>, u16)]),
+    /// As those of a pod that a ServiceEntry selects.
+    NamedPod(&'a [(Arc<str>, u16)]),
+    /// As those of a workload that is no pod.
+    Outside(&'a WorkloadEntry),
+}
+
+impl Ports<'_> {
+    fn number(&self, port: &ServicePort) -> Option<u16> {
+        match self {
+            Self::Pod(named) => target_port(&port.target, named),
+            Self::NamedPod(named) => pod_port(port, named),
+            Self::Outside(workload) => workload_port(port, workload),
+        }
+    }
 }
 
 impl<'a> View<'a> {
@@ -315,6 +385,14 @@ impl<'a> View<'a> {
     /// Every port number that some service has, in order.
     pub fn ports(&self) -> impl Iterator<Item = u16> + 'a {
         self.snapshot.index.port_numbers()
+    }
+
+    /// The addresses at which the view's clients reach a service: its own, or those that the mesh gave it.
+    pub fn addresses(&self, service: &Service) -> Vec<Vip> {
+        match service.addresses.is_empty() && self.key.resolves {
+            true => service.allocated.iter().filter(|ip| self.key.families.has(**ip)).map(|ip| Vip::Ip(*ip)).collect(),
+            false => service.addresses.clone(),
+        }
     }
 
     /// The endpoints of a service.

@@ -92,6 +92,7 @@ pub(super) fn build(view: &View<'_>, unit: &Unit, renderer: &dyn Renderer) -> Bu
     };
     let Some(service) = view.service(host).filter(|_| view.sends_to(host)) else { return Built::default() };
     let (clusters, mut problems) = select(view, service);
+    problems.extend(view.overruled(service));
     problems.sort();
     problems.dedup();
     let inputs = clusters.into_iter().filter_map(|selected| Outbound::new(view, service, selected));

@@ -1,6 +1,6 @@
 //! The HTTP connection manager: how connections become requests, and where their routes come from.
 
-use super::{access_log::AccessLog, http_filter, network_filter, trace::Tracing};
+use super::{access_log::AccessLog, dynamic_dns::Cache, http_filter, network_filter, trace::Tracing};
 use crate::{
     id::Shared,
     model::{ClientCertificate, IdentitySource, PathNormalization, Topology},
@@ -90,6 +90,8 @@ pub(super) struct Manager {
     pub(super) routes: Routes,
     /// Requests of gRPC-Web become those of gRPC.
     pub(super) grpc_web: bool,
+    /// Names that are resolved when they are asked for.
+    pub(super) dynamic: Vec<Cache>,
     /// Requests name their host in full, as forward proxies are asked.
     pub(super) absolute_urls: bool,
 }
@@ -145,6 +147,7 @@ impl Manager {
             },
             http_filters: http_filter::filters(
                 self.grpc_web,
+                &self.dynamic,
                 settings.mtls && matches!(self.routes, Routes::Named(_) | Routes::Gateway { .. }),
             ),
             normalize_path: pb::boolean(settings.normalization != PathNormalization::None),

@@ -1,6 +1,7 @@
 //! Endpoints: the ClusterLoadAssignment of each EDS cluster, by locality.
 
 mod locality;
+mod network;
 
 use super::{
     Built, Input, Renderer, Resource,
@@ -23,6 +24,7 @@ use crate::{
     snapshot::{Delta, Families, View},
 };
 use locality::Ranking;
+use network::Horizon;
 use prost::Message;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -45,6 +47,7 @@ pub(super) fn build(view: &View<'_>, unit: &Unit, renderer: &dyn Renderer) -> Bu
     let Some(service) = view.service(host).filter(|_| view.sends_to(host)) else { return Built::default() };
     let endpoints = view.endpoints(service).cloned().unwrap_or_else(|| Shared::new(EndpointSet::default()));
     let place = view.key.place.as_ref();
+    let horizon = Horizon::of(view);
     let resources = cluster::select(view, service).0.into_iter().filter(|c| c.discovery == Discovery::Eds).map(|c| {
         let outlier = c.policy.outlier_detection.as_ref();
         renderer.get(&Assignment {
@@ -57,8 +60,9 @@ pub(super) fn build(view: &View<'_>, unit: &Unit, renderer: &dyn Renderer) -> Bu
             node: place.filter(|_| service.node_local).map(|p| p.cluster_node.clone()),
             both_families: matches!(view.key.families, Families::Dual(_)),
             ranking: Ranking::of(view, service, &c.policy),
+            horizon: horizon.clone(),
             endpoints: endpoints.clone(),
-            sources: std::iter::once(&service.source).chain(&c.rules).cloned().collect(),
+            sources: service.sources().chain(&c.rules).cloned().collect(),
         })
     });
     Built { resources: resources.collect(), problems: Vec::new() }
@@ -83,6 +87,8 @@ struct Assignment {
     both_families: bool,
     /// Which endpoints are preferred.
     ranking: Ranking,
+    /// How endpoints of other networks are reached, where networks are told apart.
+    horizon: Option<Horizon>,
     endpoints: Shared<EndpointSet>,
     sources: Vec<ObjectRef>,
 }
@@ -90,7 +96,9 @@ struct Assignment {
 impl Assignment {
     fn has(&self, endpoint: &Endpoint) -> bool {
         let alive = endpoint.health.serves() || (endpoint.health == Health::Unhealthy && self.unhealthy);
+        let is_name = matches!(endpoint.address, EndpointAddress::Host(_));
         alive
+            && !is_name
             && (endpoint.tls || !self.tls_alone)
             && endpoint.port_name == self.port_name
             && self.node.as_ref().is_none_or(|n| *n == endpoint.node)
@@ -101,11 +109,15 @@ impl Assignment {
 impl Input for Assignment {
     fn render(&self) -> Resource {
         let chosen = self.endpoints.endpoints.iter().filter(|e| self.has(e));
-        let message = ClusterLoadAssignment {
-            cluster_name: self.name.to_string(),
-            endpoints: self.ranking.groups(chosen, self.takes_mtls, self.both_families),
-            ..Default::default()
+        let groups = match &self.horizon {
+            None => self.ranking.groups(chosen, self.takes_mtls, self.both_families),
+            Some(horizon) => {
+                let seen = horizon.endpoints(chosen, self.takes_mtls);
+                self.ranking.groups(seen.iter(), self.takes_mtls, self.both_families)
+            }
         };
+        let message =
+            ClusterLoadAssignment { cluster_name: self.name.to_string(), endpoints: groups, ..Default::default() };
         Resource::new(ResourceType::Endpoints, self.name.clone(), message.encode_to_vec(), self.sources.clone())
     }
 }

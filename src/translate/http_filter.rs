@@ -1,6 +1,9 @@
 //! HTTP filters, in the order in which requests pass them.
 
-use super::tls::{ALPN, METADATA};
+use super::{
+    dynamic_dns::Cache,
+    tls::{ALPN, METADATA},
+};
 use crate::pb::{
     self,
     envoy::config::core::v3::{
@@ -26,7 +29,7 @@ use prost::Name;
 ///
 /// With `announce` the servers of the mesh are told that a connection holds requests, where the cluster does not
 /// know it: it has the application protocols to offer in its metadata.
-pub(super) fn filters(grpc_web: bool, announce: bool) -> Vec<HttpFilter> {
+pub(super) fn filters(grpc_web: bool, dynamic: &[Cache], announce: bool) -> Vec<HttpFilter> {
     let stats = FilterConfig {
         emit_filter_state: true,
         per_method_stat_specifier: Some(PerMethodStatSpecifier::StatsForAllMethods(pb::google::protobuf::BoolValue {
@@ -35,14 +38,15 @@ pub(super) fn filters(grpc_web: bool, announce: bool) -> Vec<HttpFilter> {
         ..Default::default()
     };
     let web = grpc_web.then(|| filter("envoy.filters.http.grpc_web", &GrpcWeb {}));
-    let rest = [
+    let dynamic = dynamic.iter().map(|cache| filter("envoy.filters.http.dynamic_forward_proxy", &cache.http()));
+    let first = [
         filter("envoy.filters.http.grpc_stats", &stats),
         filter("envoy.filters.http.fault", &HttpFault::default()),
         filter("envoy.filters.http.cors", &Cors {}),
     ];
     let announced = announce.then(|| filter("envoy.filters.http.set_filter_state", &announcement()));
     let router = filter("envoy.filters.http.router", &Router::default());
-    web.into_iter().chain(rest).chain(announced).chain([router]).collect()
+    web.into_iter().chain(first).chain(announced).chain(dynamic).chain([router]).collect()
 }
 
 /// Offers what the cluster's metadata says, and where it says nothing what the cluster itself does.

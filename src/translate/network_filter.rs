@@ -19,7 +19,7 @@ use crate::{
             },
         },
     },
-    translate::access_log::AccessLog,
+    translate::{access_log::AccessLog, dynamic_dns::Cache},
 };
 use prost::Name;
 use std::sync::Arc;
@@ -48,6 +48,8 @@ pub(super) struct Tcp {
     pub(super) tunnel: Option<Tunnel>,
     /// What is said of MongoDB's operations is counted.
     pub(super) mongo: bool,
+    /// The name in the handshake is resolved first, for this port.
+    pub(super) dynamic: Option<(Cache, u16)>,
     /// Where connections are logged.
     pub(super) log: Option<AccessLog>,
 }
@@ -65,6 +67,7 @@ impl Tcp {
             hash_source_ip: false,
             tunnel: None,
             mongo: false,
+            dynamic: None,
             log: None,
         }
     }
@@ -96,7 +99,8 @@ impl Tcp {
         };
         let mongo = MongoProxy { stat_prefix: self.stat_prefix.to_string(), ..Default::default() };
         let mongo = self.mongo.then(|| filter("envoy.filters.network.mongo_proxy", &mongo));
-        mongo.into_iter().chain([filter("envoy.filters.network.tcp_proxy", &proxy)]).collect()
+        let dynamic = self.dynamic.as_ref().map(|(cache, port)| cache.tls(*port));
+        dynamic.into_iter().chain(mongo).chain([filter("envoy.filters.network.tcp_proxy", &proxy)]).collect()
     }
 }
 

@@ -61,6 +61,7 @@ impl PartKind {
         let targets = matches!(self, Self::Inbound);
         let entrance = matches!(self, Self::Listeners | Self::Routes);
         let sends = matches!(self, Self::Clusters | Self::Endpoints);
+        let resolves = matches!(self, Self::Listeners | Self::Routes);
         ViewKey {
             place: whole.place.clone().filter(|_| place),
             face: whole.face.clone().filter(|_| face),
@@ -70,6 +71,7 @@ impl PartKind {
             auto_passthrough: whole.auto_passthrough && sends,
             secrets: whole.secrets.clone().filter(|_| matches!(self, Self::Secrets)),
             sends_by_route: whole.sends_by_route.clone().filter(|_| sends),
+            resolves: whole.resolves && resolves,
             ..whole.clone()
         }
     }

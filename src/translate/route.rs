@@ -20,7 +20,7 @@ pub(super) use affected::affected;
 
 use super::{Built, Renderer, Resource, part::Unit};
 use crate::{
-    id::{ObjectRef, ResourceType, Shared},
+    id::{ObjectRef, ResourceType},
     model::{Protocol, Resolution, Role, Service},
     pb::{self, envoy::config::route::v3::RouteConfiguration},
     problem::{FieldPath, Problem},
@@ -56,7 +56,7 @@ pub(super) fn build(view: &View<'_>, unit: &Unit, renderer: &dyn Renderer) -> Bu
 
 fn on_port(view: &View<'_>, port: u16, renderer: &dyn Renderer) -> Built {
     let services = view.services_on(port);
-    let listening: Vec<Listening> = services.iter().filter_map(|s| listening(s, port)).collect();
+    let listening: Vec<Listening> = services.iter().filter_map(|s| listening_of(view, s, port)).collect();
     if listening.is_empty() {
         return Built::default();
     }
@@ -69,7 +69,7 @@ fn on_port(view: &View<'_>, port: u16, renderer: &dyn Renderer) -> Built {
         resources.push(shared(view, port, &candidates, renderer));
     }
     for candidate in &candidates {
-        if candidate.service.and_then(|s| listening_of(s, port)) == Some(Listening::Alone) {
+        if candidate.service.and_then(|s| listening_of(view, s, port)) == Some(Listening::Alone) {
             resources.push(alone(port, candidate, renderer));
         }
     }
@@ -85,15 +85,11 @@ enum Listening {
     Alone,
 }
 
-fn listening(service: &&Shared<Service>, port: u16) -> Option<Listening> {
-    listening_of(service, port)
-}
-
-fn listening_of(service: &Service, port: u16) -> Option<Listening> {
+fn listening_of(view: &View<'_>, service: &Service, port: u16) -> Option<Listening> {
     let protocol = service.port(port)?.protocol;
     match protocol {
         _ if service.resolution == Resolution::Alias => None,
-        Protocol::Auto if service.is_headless() || !service.addresses.is_empty() => Some(Listening::Alone),
+        Protocol::Auto if service.is_headless() || !view.addresses(service).is_empty() => Some(Listening::Alone),
         protocol => select::is_routed(protocol).then_some(Listening::Together),
     }
 }

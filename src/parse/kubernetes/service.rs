@@ -45,8 +45,12 @@ pub(in crate::parse) fn service(raw: &Value, context: &Context) -> Parsed<Servic
         publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
         accounts: accounts(&meta.annotations),
         alias_of,
+        allocates: false,
+        allocated: Vec::new(),
+        races: false,
         labels: meta.labels,
         source: id,
+        merged: Vec::new(),
     };
     (Some(service), problems)
 }
@@ -180,12 +184,7 @@ fn export_to(meta: &Meta) -> ExportTo {
 
 /// Istio's older annotation counts where the field is not set.
 fn distribution(annotations: &Labels, field: Option<&str>) -> Distribution {
-    let annotation = annotations.get("networking.istio.io/traffic-distribution").map(|a| a.to_lowercase());
-    match field.map(str::to_lowercase).or(annotation).as_deref() {
-        Some("preferclose" | "prefersamezone") => Distribution::SameZone,
-        Some("prefersamenode") => Distribution::SameNode,
-        _ => Distribution::Any,
-    }
+    field.and_then(Distribution::named).or_else(|| Distribution::of(annotations)).unwrap_or_default()
 }
 
 /// Identities that annotations add to those of the endpoints.

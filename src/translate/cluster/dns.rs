@@ -1,7 +1,7 @@
 //! Clusters that resolve the names of their endpoints themselves.
 
 use crate::{
-    model::{Endpoint, EndpointSet, Labels, ServicePort, selects},
+    model::{Endpoint, EndpointAddress, EndpointSet, Labels, ServicePort, selects},
     pb::{
         self,
         envoy::{
@@ -38,22 +38,23 @@ pub(super) fn resolve(cluster: &mut Cluster, family: DnsLookupFamily, refresh: u
 }
 
 fn chosen<'a>(set: &'a EndpointSet, port: &'a ServicePort, labels: &'a Labels) -> impl Iterator<Item = &'a Endpoint> {
-    set.endpoints.iter().filter(|e| e.port_name == port.name && e.health.serves() && selects(labels, &e.labels))
+    let usable = |e: &&Endpoint| e.health.serves() && !matches!(e.address, EndpointAddress::Unix(_));
+    set.endpoints.iter().filter(|e| e.port_name == port.name && selects(labels, &e.labels)).filter(usable)
 }
 
-/// Whether there is a name to resolve. A cluster without one would be refused by the proxy.
-pub(super) fn has_endpoints(set: &EndpointSet, port: &ServicePort, labels: &Labels) -> bool {
-    chosen(set, port, labels).next().is_some()
+/// How many names there are to resolve. A cluster without one would be refused by the proxy.
+pub(super) fn count(set: &EndpointSet, port: &ServicePort, labels: &Labels) -> usize {
+    chosen(set, port, labels).count()
 }
 
-/// The endpoints whose names are resolved.
+/// The endpoints whose names are resolved; `single` where there can be but one.
 pub(super) fn assignment(
     name: &str,
-    set: &EndpointSet,
-    port: &ServicePort,
-    labels: &Labels,
+    (set, port, labels): (&EndpointSet, &ServicePort, &Labels),
     takes_mtls: bool,
+    single: bool,
 ) -> ClusterLoadAssignment {
-    let groups = endpoint::by_locality(chosen(set, port, labels), takes_mtls);
+    let most = if single { 1 } else { usize::MAX };
+    let groups = endpoint::by_locality(chosen(set, port, labels).take(most), takes_mtls);
     ClusterLoadAssignment { cluster_name: name.to_owned(), endpoints: groups, ..Default::default() }
 }

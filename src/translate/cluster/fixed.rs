@@ -66,7 +66,7 @@ pub(in crate::translate) fn passthrough(name: &str, connect_timeout: u64, mesh: 
         upstream_connection_options: pool::keepalive(pool.keepalive.as_ref(), mesh.keepalive.as_ref()),
         ..shell(name, DiscoveryType::OriginalDst, pool.connect_timeout.unwrap_or(connect_timeout))
     };
-    lb::dialled(&mut cluster);
+    lb::dialled(&mut cluster, None);
     let options = http::passthrough(IDLE_TIMEOUT);
     cluster.typed_extension_protocol_options.insert(http::OPTIONS.to_owned(), pb::any(&options));
     cluster

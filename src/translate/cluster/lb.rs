@@ -13,8 +13,8 @@ use crate::{
                 cluster::v3::{
                     Cluster,
                     cluster::{
-                        CommonLbConfig, LbConfig, LbPolicy, LeastRequestLbConfig, MaglevLbConfig, RingHashLbConfig,
-                        RoundRobinLbConfig, SlowStartConfig,
+                        CommonLbConfig, LbConfig, LbPolicy, LeastRequestLbConfig, MaglevLbConfig, OriginalDstLbConfig,
+                        RingHashLbConfig, RoundRobinLbConfig, SlowStartConfig,
                         common_lb_config::{LocalityConfigSpecifier, LocalityWeightedLbConfig, ZoneAwareLbConfig},
                     },
                 },
@@ -58,7 +58,7 @@ pub(in crate::translate) fn preference<'a>(
         return by_place(setting);
     }
     let nearer: &[&str] = match service.distribution {
-        Distribution::Any => {
+        Distribution::Unset | Distribution::Any => {
             return match (&mesh.zone_aware, &mesh.locality) {
                 (Some(zone), _) => Preference::Zone(zone),
                 (None, Some(setting)) => by_place(setting),
@@ -100,9 +100,15 @@ pub(super) fn localities(cluster: &mut Cluster, preference: Preference<'_>, outl
     cluster.common_lb_config.get_or_insert_with(CommonLbConfig::default).locality_config_specifier = Some(specifier);
 }
 
-/// The address that the client dialled is the endpoint.
-pub(super) fn dialled(cluster: &mut Cluster) {
+/// The address that the client dialled is the endpoint, perhaps with another port.
+pub(super) fn dialled(cluster: &mut Cluster, port: Option<u16>) {
     cluster.lb_policy = LbPolicy::ClusterProvided.into();
+    cluster.lb_config = port.map(|port| {
+        LbConfig::OriginalDstLbConfig(OriginalDstLbConfig {
+            upstream_port_override: pb::uint32(port.into()),
+            ..Default::default()
+        })
+    });
 }
 
 /// Sets the way in which an endpoint is chosen.

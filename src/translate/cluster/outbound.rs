@@ -8,15 +8,15 @@ use super::{
 use crate::{
     id::{ObjectRef, ResourceType, Shared},
     model::{
-        ClusterDefaults, EndpointSet, IdentitySource, Labels, Protocol, Registry, Role, Service, ServicePort, TlsMode,
-        TrafficPolicy,
+        ClusterDefaults, EndpointSet, IdentitySource, Labels, Protocol, Registry, Resolution, Role, Service,
+        ServicePort, TargetPort, TlsMode, TrafficPolicy,
     },
     pb::{
         self,
         envoy::config::{
             cluster::v3::{
                 Cluster,
-                cluster::{ClusterDiscoveryType, CommonLbConfig, DiscoveryType, DnsLookupFamily, EdsClusterConfig},
+                cluster::{ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig},
             },
             core::v3::{
                 AggregatedConfigSource, ApiVersion, ConfigSource, Metadata, config_source::ConfigSourceSpecifier,
@@ -24,9 +24,10 @@ use crate::{
         },
         google::protobuf::{Struct, Value, value},
     },
-    snapshot::{Families, View},
+    snapshot::View,
     translate::{
         Input, Resource,
+        dynamic_dns::{Cache, Family},
         tls::{ALPN, METADATA},
     },
 };
@@ -54,6 +55,8 @@ pub(super) struct Outbound {
     pub(super) mesh: Shared<ClusterDefaults>,
     /// What a DNS cluster needs beside.
     names: Option<Names>,
+    /// Where the answers are kept of one that resolves the names that are asked for.
+    dynamic: Option<Cache>,
 }
 
 /// What a DNS cluster needs.
@@ -65,14 +68,6 @@ struct Names {
     refresh: u64,
 }
 
-/// The families of addresses that a DNS cluster asks for.
-#[derive(Clone, Copy, Hash)]
-enum Family {
-    V4,
-    V6,
-    Both,
-}
-
 impl Outbound {
     /// The input of a cluster; `None` for one that resolves names and has none.
     pub(super) fn new(view: &View<'_>, service: &Shared<Service>, selected: Selected) -> Option<Self> {
@@ -80,14 +75,10 @@ impl Outbound {
         let names = match selected.discovery {
             Discovery::StrictDns | Discovery::LogicalDns => {
                 let endpoints = view.endpoints(service)?.clone();
-                let family = match view.key.families {
-                    Families::V4 => Family::V4,
-                    Families::V6 => Family::V6,
-                    Families::Dual(_) if mesh.features.dual_stack => Family::Both,
-                    Families::Dual(_) => Family::V4,
-                };
+                let race = service.races;
+                let family = if race { Family::Both } else { Family::of(view) };
                 let port = &service.ports[selected.port];
-                dns::has_endpoints(&endpoints, port, &selected.labels).then_some(())?;
+                (dns::count(&endpoints, port, &selected.labels) > 0).then_some(())?;
                 Some(Names { endpoints, labels: selected.labels, family, refresh: mesh.dns_refresh })
             }
             _ => None,
@@ -107,12 +98,23 @@ impl Outbound {
             connect_timeout: mesh.connect_timeout,
             mesh: mesh.clusters.clone(),
             names,
+            dynamic: (selected.discovery == Discovery::DynamicDns).then(|| Cache::of(&service.host, Family::of(view))),
         })
     }
 
     /// The port of the service.
     pub(super) fn port(&self) -> &ServicePort {
         &self.service.ports[self.port]
+    }
+
+    /// The port that connections go to instead of the one that the client dialled.
+    fn port_override(&self) -> Option<u16> {
+        let port = self.port();
+        let entry = self.service.registry == Registry::External && self.service.resolution == Resolution::Passthrough;
+        match port.target {
+            TargetPort::Number(number) if entry && number != port.number => Some(number),
+            _ => None,
+        }
     }
 
     /// The name in TLS handshakes within the mesh.
@@ -127,6 +129,7 @@ impl Outbound {
             Discovery::LogicalDns => DiscoveryType::LogicalDns,
             Discovery::OriginalDst => DiscoveryType::OriginalDst,
             Discovery::Closed => DiscoveryType::Static,
+            Discovery::DynamicDns => return,
         };
         cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(kind.into()));
         if self.discovery == Discovery::Eds {
@@ -134,15 +137,11 @@ impl Outbound {
                 Some(EdsClusterConfig { service_name: self.name.to_string(), eds_config: Some(ads()) });
         }
         if let Some(names) = &self.names {
-            let family = match names.family {
-                Family::V4 => DnsLookupFamily::V4Only,
-                Family::V6 => DnsLookupFamily::V6Only,
-                Family::Both => DnsLookupFamily::All,
-            };
-            dns::resolve(cluster, family, names.refresh);
+            dns::resolve(cluster, names.family.lookup(), names.refresh);
+            let single = self.discovery == Discovery::LogicalDns;
             let takes_mtls = self.policy.tls.as_ref().is_none_or(|t| t.mode == TlsMode::IstioMutual);
             cluster.load_assignment =
-                Some(dns::assignment(&self.name, &names.endpoints, self.port(), &names.labels, takes_mtls));
+                Some(dns::assignment(&self.name, (&names.endpoints, self.port(), &names.labels), takes_mtls, single));
         }
     }
 
@@ -153,7 +152,11 @@ impl Outbound {
             ("name", pb::string(&*self.service.name)),
             ("namespace", pb::string(&*self.service.namespace)),
         ];
-        let mut istio = pb::fields([("services", pb::list([structure(pb::fields(service))]))]);
+        let mut istio = match self.discovery {
+            // There are many services behind it, and none of the host's name.
+            Discovery::DynamicDns => pb::fields([]),
+            _ => pb::fields([("services", pb::list([structure(pb::fields(service))]))]),
+        };
         let mut set = |key: &str, value: Value| drop(istio.fields.insert(key.to_owned(), value));
         if self.service.external && self.subset.is_empty() {
             set("external", Value { kind: Some(value::Kind::BoolValue(true)) });
@@ -214,6 +217,7 @@ impl Input for Outbound {
         let port = self.port();
         let pool = self.policy.connection_pool.clone().unwrap_or_default();
         let outlier = self.policy.outlier_detection.as_ref();
+        let dynamic = self.discovery == Discovery::DynamicDns;
         let mut cluster = Cluster {
             name: self.name.to_string(),
             alt_stat_name: self.stat_name(),
@@ -221,7 +225,7 @@ impl Input for Outbound {
             circuit_breakers: Some(pool::breakers(&pool, self.policy.retry_budget.as_ref())),
             upstream_connection_options: pool::keepalive(pool.keepalive.as_ref(), self.mesh.keepalive.as_ref()),
             outlier_detection: outlier.map(outlier::detection),
-            common_lb_config: Some(CommonLbConfig {
+            common_lb_config: (outlier.is_some() || !dynamic).then(|| CommonLbConfig {
                 healthy_panic_threshold: Some(outlier::panic_threshold(outlier)),
                 ..Default::default()
             }),
@@ -230,9 +234,12 @@ impl Input for Outbound {
         };
         self.discover(&mut cluster);
         let balancer = self.policy.load_balancer.as_ref();
-        lb::localities(&mut cluster, lb::preference(balancer, &self.service, &self.mesh), outlier.is_some());
+        if !dynamic {
+            lb::localities(&mut cluster, lb::preference(balancer, &self.service, &self.mesh), outlier.is_some());
+        }
         match self.discovery {
-            Discovery::OriginalDst => lb::dialled(&mut cluster),
+            Discovery::OriginalDst => lb::dialled(&mut cluster, self.port_override()),
+            Discovery::DynamicDns => lb::dialled(&mut cluster, None),
             _ => lb::balance(&mut cluster, balancer),
         }
         let protocol = match port.protocol {
@@ -243,10 +250,15 @@ impl Input for Outbound {
         options.error_codes = outlier.map(|o| o.error_codes.clone()).unwrap_or_default();
         tls::secure(self, &mut cluster, &mut options);
         tls::announce(&mut cluster, self.policy.proxy_protocol);
+        let unchecked = !(options.auto_sni && options.auto_san);
         if let Some(options) = options.message() {
             cluster.typed_extension_protocol_options.insert(http::OPTIONS.to_owned(), pb::any(&options));
         }
-        let sources = std::iter::once(&self.service.source).chain(&self.rules).cloned().collect();
+        if let Some(cache) = &self.dynamic {
+            let unchecked = unchecked && !cluster.typed_extension_protocol_options.is_empty();
+            cluster.cluster_discovery_type = Some(ClusterDiscoveryType::ClusterType(cache.cluster(unchecked)));
+        }
+        let sources = self.service.sources().chain(&self.rules).cloned().collect();
         Resource::new(ResourceType::Cluster, self.name.clone(), cluster.encode_to_vec(), sources)
     }
 }

@@ -64,6 +64,8 @@ pub(in crate::translate) enum Discovery {
     LogicalDns,
     /// The address that the client dialled.
     OriginalDst,
+    /// By resolving the name that is asked for.
+    DynamicDns,
     /// There are none, so that every request is refused.
     Closed,
 }
@@ -87,7 +89,8 @@ pub(in crate::translate) fn select(view: &View<'_>, service: &Service) -> (Vec<S
     let (rule, mut problems) = view.destination_rule(&service.host, &service.namespace);
     let mut out = Vec::new();
     for (at, port) in service.ports.iter().enumerate().filter(|(_, p)| p.protocol != Protocol::Udp) {
-        let subsets = rule.iter().flat_map(|r| &r.subsets).map(Some);
+        let whole = service.resolution == Resolution::DynamicDns;
+        let subsets = rule.iter().filter(|_| !whole).flat_map(|r| &r.subsets).map(Some);
         for subset in std::iter::once(None).chain(subsets) {
             let one = One { view, service, port, rule: rule.as_ref(), subset };
             out.push(one.select(at, &mut problems));
@@ -132,8 +135,10 @@ impl One<'_> {
     fn discovery(&self, policy: &TrafficPolicy) -> Discovery {
         let dials = policy.load_balancer.as_ref().is_some_and(|l| l.kind == LoadBalancerKind::Passthrough);
         match self.service.resolution {
+            Resolution::DynamicDns => Discovery::DynamicDns,
             _ if dials => Discovery::OriginalDst,
             Resolution::Passthrough if self.view.key.role == Role::Sidecar => Discovery::OriginalDst,
+            Resolution::Dns if self.service.races && self.has_one_name() => Discovery::LogicalDns,
             Resolution::Dns => Discovery::StrictDns,
             Resolution::DnsRoundRobin => Discovery::LogicalDns,
             _ => Discovery::Eds,
@@ -173,6 +178,12 @@ impl One<'_> {
         }
     }
 
+    /// Whether one name stands for all endpoints of the port.
+    fn has_one_name(&self) -> bool {
+        let set = self.view.endpoints(self.service);
+        set.is_some_and(|set| set.endpoints.iter().filter(|e| e.port_name == self.port.name).count() == 1)
+    }
+
     fn say(&self, problems: &mut Vec<Problem>, field: &str, why: String) {
         let Some(rule) = self.rule else { return };
         let path = FieldPath::new("spec").field("trafficPolicy").field("tls").field(field);
@@ -183,7 +194,8 @@ impl One<'_> {
     /// one does, so there all of them must.
     fn servers_may_take_mtls(&self, discovery: Discovery) -> bool {
         let namespace = &self.service.namespace;
-        if self.service.external || self.view.snapshot.namespace_mtls(namespace) == MtlsMode::Disable {
+        let off = self.view.snapshot.namespace_mtls(namespace) == MtlsMode::Disable;
+        if self.service.external || off || discovery == Discovery::DynamicDns {
             return false;
         }
         if discovery != Discovery::OriginalDst {

@@ -5,14 +5,15 @@ use super::service_port::Site;
 use crate::{
     id::{Host, ObjectRef, Shared},
     model::{
-        ConnectionMatch, ConnectionRule, Destination, DestinationRule, HashKey, LoadBalancerKind, Protocol, Service,
-        ServicePort, VirtualService,
+        ConnectionMatch, ConnectionRule, Destination, DestinationRule, HashKey, LoadBalancerKind, Protocol, Resolution,
+        Service, ServicePort, VirtualService,
     },
     problem::{FieldPath, Problem},
     snapshot::View,
     translate::{
         access_log::AccessLog,
         cluster::outbound_name,
+        dynamic_dns::{Cache, Family},
         filter_chain::{Chain, Match},
         network_filter::Tcp,
         route::place::{Wanted, resolved, wrong},
@@ -124,7 +125,12 @@ fn to_service(site: &Site<'_>, service: &Service, port: &ServicePort) -> Tcp {
         site,
         rule.as_deref(),
         "",
-        Tcp { mongo: port.protocol == Protocol::Mongo, ..Tcp::to(outbound_name(number, "", &service.host)) },
+        Tcp {
+            mongo: port.protocol == Protocol::Mongo,
+            dynamic: (service.resolution == Resolution::DynamicDns)
+                .then(|| (Cache::of(&service.host, Family::of(site.view)), number)),
+            ..Tcp::to(outbound_name(number, "", &service.host))
+        },
     )
 }
 

@@ -154,6 +154,7 @@ impl<'a> Assembly<'a> {
             stat_prefix: own.clone().unwrap_or_else(|| self.statistics(quic).into()),
             routes: Routes::Gateway { name: placed.routes.clone(), marked: own.is_none(), quic },
             grpc_web: placed.server().protocol == Protocol::GrpcWeb,
+            dynamic: Vec::new(),
             absolute_urls: false,
         };
         let quic = placed.quic.then(|| manager(true));

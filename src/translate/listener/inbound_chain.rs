@@ -141,7 +141,12 @@ impl InboundPort {
     }
 
     fn tcp(&self, common: &Common) -> Tcp {
-        Tcp { idle_timeout: common.idle_timeout, log: common.log.clone(), ..Tcp::to(self.cluster()) }
+        Tcp {
+            idle_timeout: common.idle_timeout,
+            log: common.log.clone(),
+            mongo: self.protocol == Protocol::Mongo,
+            ..Tcp::to(self.cluster())
+        }
     }
 
     fn manager(&self, common: &Common) -> Manager {
@@ -160,6 +165,7 @@ impl InboundPort {
                 http2: self.protocol.is_http2(),
             },
             grpc_web: self.protocol == Protocol::GrpcWeb,
+            dynamic: Vec::new(),
             absolute_urls: false,
         }
     }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     id::{Host, ObjectRef, ResourceType},
-    model::{Protocol, Role, Service},
+    model::{Protocol, Resolution, Role, Service, ServicePort},
     pb::{
         self,
         envoy::config::{
@@ -23,6 +23,7 @@ use crate::{
     translate::{
         Built, Input, Renderer, Resource,
         connection_manager::{Manager, Routes, Settings},
+        dynamic_dns::{Cache, Family},
         filter_chain::{Chain, Match},
         network_filter::Tcp,
         part::{Affected, Unit},
@@ -105,6 +106,7 @@ fn forward_proxy(view: &View<'_>) -> Option<Outbound> {
         stat_prefix: format!("outbound_{}", listener_name(&addresses, port)).into(),
         routes: Routes::Named("http_proxy".into()),
         grpc_web: false,
+        dynamic: Vec::new(),
         absolute_urls: true,
     };
     let entry = (addresses, vec![Chain::http(Match::default(), manager)]);
@@ -117,6 +119,9 @@ fn on_port(view: &View<'_>, port: u16, renderer: &dyn Renderer) -> Built {
     let ports = services.iter().flat_map(|s| s.ports.iter().filter(|p| p.number == port).map(move |p| (*s, p)));
     let mut site = Site::new(view, port);
     site.grpc_web = ports.clone().any(|(_, p)| p.protocol == Protocol::GrpcWeb);
+    let by_request = |s: &Service, p: &ServicePort| s.resolution == Resolution::DynamicDns && p.protocol.is_http();
+    let dynamic = ports.clone().filter(|(s, p)| by_request(s, p)).map(|(s, _)| Cache::of(&s.host, Family::of(view)));
+    site.dynamic = dynamic.collect();
     let real = site.loopbacks.is_some();
     let mut entries: BTreeMap<Arc<str>, Entry> = BTreeMap::new();
     let mut problems = Vec::new();
@@ -131,7 +136,7 @@ fn on_port(view: &View<'_>, port: u16, renderer: &dyn Renderer) -> Built {
         for mut wanted in wanted {
             problems.append(&mut wanted.problems);
             if let Err((loser, text)) = place(&mut entries, wanted, port)
-                && !service.dials_endpoints()
+                && !(service.dials_endpoints() && (service.is_headless() || !service.selector.is_empty()))
             {
                 problems.push(Problem { object: loser, ..note(text) });
             }

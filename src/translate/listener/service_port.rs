@@ -7,6 +7,7 @@ use crate::{
     snapshot::View,
     translate::{
         connection_manager::{Manager, Routes, Settings},
+        dynamic_dns::Cache,
         filter_chain::{Chain, Match},
     },
 };
@@ -25,6 +26,8 @@ pub(super) struct Site<'a> {
     pub(super) loopbacks: Option<Vec<Arc<str>>>,
     /// Whether some service on the port is asked by gRPC-Web.
     pub(super) grpc_web: bool,
+    /// The names of hosts on the port that are resolved when they are asked for.
+    pub(super) dynamic: Vec<Cache>,
     settings: Shared<Settings>,
 }
 
@@ -44,6 +47,7 @@ impl<'a> Site<'a> {
             wildcards: wildcards(view),
             loopbacks: (!captured).then(|| loopbacks(view)),
             grpc_web: false,
+            dynamic: Vec::new(),
             settings: Settings::of(view),
         }
     }
@@ -77,7 +81,7 @@ impl<'a> Site<'a> {
     /// Bytes are told apart by address, and TLS by the name that the client asks for where there is no address.
     fn bytes(&self, service: &Service, port: &ServicePort, place: Place) -> Wanted {
         let wildcard = self.is_wildcard(&place.addresses);
-        let by_name = port.protocol.is_tls() && (place.block.is_some() || (service.addresses.is_empty() && wildcard));
+        let by_name = port.protocol.is_tls() && wildcard;
         let takes = Match {
             prefixes: place.block.into_iter().collect(),
             server_names: by_name.then(|| service.host.shared()).into_iter().collect(),
@@ -106,6 +110,7 @@ impl<'a> Site<'a> {
             stat_prefix: format!("outbound_{}", listener_name(addresses, self.port)).into(),
             routes: Routes::Named(routes.into()),
             grpc_web: self.grpc_web,
+            dynamic: self.dynamic.clone(),
             absolute_urls: false,
         };
         Chain::http(takes, manager)
@@ -121,15 +126,17 @@ impl<'a> Site<'a> {
         if let Some(loopbacks) = &self.loopbacks {
             return vec![at(loopbacks.clone())];
         }
-        if service.addresses.is_empty() {
+        let addresses = self.view.addresses(service);
+        if addresses.is_empty() {
             return match service.resolution {
                 Resolution::Passthrough => self.instances(service, port),
                 _ => vec![at(self.wildcards.clone())],
             };
         }
         let text = |ip: &IpAddr| Arc::from(ip.to_string());
-        if service.registry == Registry::Kubernetes {
-            let all: Vec<IpAddr> = service.addresses.iter().filter_map(address).collect();
+        // Addresses that the mesh gave are of one host, too.
+        if service.registry == Registry::Kubernetes || service.addresses.is_empty() {
+            let all: Vec<IpAddr> = addresses.iter().filter_map(address).collect();
             let own: Vec<_> = all.iter().filter(|ip| self.view.key.families.has(**ip)).map(text).collect();
             let chosen = if own.is_empty() { all.iter().take(1).map(text).collect() } else { own };
             return vec![at(chosen)];
@@ -139,7 +146,7 @@ impl<'a> Site<'a> {
             (None, Vip::Block(block)) => Place { addresses: self.wildcards.clone(), block: Some(block.trunc()) },
             (None, Vip::Ip(ip)) => at(vec![text(ip)]),
         };
-        service.addresses.iter().map(place).collect()
+        addresses.iter().map(place).collect()
     }
 
     /// The addresses of the endpoints of a service that clients reach one by one, without the proxy's own.

@@ -89,13 +89,14 @@ fn addresses(view: &View<'_>, service: &Service) -> Vec<String> {
         Vip::Ip(ip) => bracketed(&ip.to_string()),
         Vip::Block(block) => bracketed(&block.to_string()),
     };
+    let addresses = view.addresses(service);
     let usable = |vip: &&Vip| match vip {
         Vip::Ip(ip) => view.key.families.has(*ip),
         Vip::Block(block) => view.key.families.has(block.addr()),
     };
-    let all: Vec<String> = service.addresses.iter().filter(usable).map(text).collect();
+    let all: Vec<String> = addresses.iter().filter(usable).map(text).collect();
     match all.is_empty() && service.registry == Registry::External {
-        true => service.addresses.iter().map(text).collect(),
+        true => addresses.iter().map(text).collect(),
         false => all,
     }
 }

@@ -1,6 +1,7 @@
 //! A small world that changes in every way that the mesh knows: the objects by number, and changes of them.
 
 mod gateways;
+mod outside;
 mod rules;
 
 use crate::{
@@ -53,8 +54,9 @@ pub(super) struct Op {
 pub(super) fn op() -> impl Strategy<Value = Op> {
     // Pods, services and rules change most; the mesh as a whole seldom, so that it does not hide the rest.
     let kind = prop_oneof![
-        5 => Just(0u8), 5 => Just(1u8), 3 => Just(2u8), 4 => Just(3u8), 4 => Just(4u8), 1 => Just(5u8), 1 => Just(6u8), 1 => Just(7u8),
-        3 => Just(8u8), 3 => Just(9u8), 1 => Just(10u8)
+        5 => Just(0u8), 5 => Just(1u8), 3 => Just(2u8), 4 => Just(3u8), 4 => Just(4u8), 1 => Just(5u8), 1 => Just(6u8),
+        1 => Just(7u8), 4 => Just(8u8), 3 => Just(9u8), 3 => Just(10u8),
+        3 => Just(11u8), 1 => Just(12u8)
     ];
     (kind, 0u8..12, any::<[u8; 6]>(), prop::bool::weighted(0.25)).prop_map(|(kind, which, how, gone)| Op {
         kind,
@@ -75,9 +77,11 @@ impl Op {
             4 => self.destination_rule(),
             5 => self.node(),
             6 => self.namespace_info(),
-            8 => self.peer_authentication(),
-            9 => self.gateway(),
-            10 => self.secret(),
+            8 => self.service_entry(),
+            9 => self.workload_entry(),
+            10 => self.peer_authentication(),
+            11 => self.gateway(),
+            12 => self.secret(),
             _ => self.mesh(),
         };
         let state = match self.gone {
@@ -190,6 +194,10 @@ impl Op {
             publish_not_ready: self.how[3].is_multiple_of(4),
             accounts: if self.how[3].is_multiple_of(9) { vec!["spiffe://x/ns/a/sa/more".into()] } else { Vec::new() },
             alias_of: (resolution == Resolution::Alias).then(|| self.some_service(3)).filter(|to| *to != own_host),
+            allocates: false,
+            allocated: Vec::new(),
+            races: false,
+            merged: Vec::new(),
             source: source.clone(),
         };
         (source, Object::Service(service))
@@ -227,7 +235,7 @@ impl Op {
         let name = self.namespace();
         let source = ObjectRef::new(Kind::NAMESPACE, "", &*name);
         let labels = labels(&[("level", self.pick(0, &["low", "high"]))]);
-        (source, Object::Namespace(NamespaceInfo { name, labels, annotations: Labels::new() }))
+        (source, Object::Namespace(NamespaceInfo { name, labels, annotations: self.nearness() }))
     }
 
     fn peer_authentication(&self) -> (ObjectRef, Object) {
@@ -302,6 +310,7 @@ pub(super) fn node_json(pod: &str, namespace: &str) -> serde_json::Value {
         "LABELS": {"app": "s0", "version": "v2"},
         "CLUSTER_ID": "Kubernetes",
         "NODE_NAME": "n0",
+        "DNS_CAPTURE": namespace == "a",
     });
     if number == 1 {
         metadata["ISTIO_VERSION"] = "1.30.0".into();
