@@ -36,7 +36,7 @@ impl Horizon {
         takes_mtls: bool,
     ) -> Vec<Endpoint> {
         let mut out = Vec::new();
-        let mut through: BTreeMap<(Locality, Arc<str>, (IpAddr, u16)), u32> = BTreeMap::new();
+        let mut through = BTreeMap::new();
         for endpoint in endpoints {
             let weight = endpoint.weight.saturating_mul(self.scale);
             let elsewhere = !endpoint.network.is_empty() && endpoint.network != self.own;
@@ -46,7 +46,7 @@ impl Horizon {
                     let share = weight / u32::try_from(gateways.len()).unwrap_or(u32::MAX);
                     for gateway in gateways {
                         let key = (endpoint.locality.clone(), endpoint.network.clone(), *gateway);
-                        let sum = through.entry(key).or_default();
+                        let sum: &mut u32 = through.entry(key).or_default();
                         *sum = sum.saturating_add(share);
                     }
                 }
