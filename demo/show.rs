@@ -70,7 +70,8 @@ impl Shop<'_> {
     fn fault(&mut self) {
         println!("\nA fault: `end-user: tester` waits 300 ms for ratings and gets 503; nobody else does");
         let tester = self.client.one(&self.request("ratings", "/ratings/0").header("end-user", "tester"));
-        let right = tester.status == 503 && tester.ms >= 300;
+        // Envoy's timers end within some milliseconds of their time, on either side.
+        let right = tester.status == 503 && tester.ms >= 290;
         self.check(&format!("tester: {} after {} ms, {:?}", tester.status, tester.ms, tester.body), right);
         let other = self.client.one(&self.request("ratings", "/ratings/0"));
         self.check(&format!("somebody else: {} after {} ms", other.status, other.ms), other.status == 200);

@@ -46,7 +46,9 @@ impl Network {
             Some(&node),
             &[
                 "link set lo up".to_owned(),
-                "link add br0 type bridge".to_owned(),
+                // Without an address of its own a bridge takes one of its pods', and another with each pod that comes:
+                // those that know the old one then send to nobody.
+                "link add br0 address 02:00:0a:f4:00:01 type bridge".to_owned(),
                 format!("addr add {}/16 dev br0", Self::NODE),
                 format!("addr add {}/32 dev br0", Self::OUTSIDE),
                 "link set br0 up".to_owned(),
