@@ -13,6 +13,7 @@ mod endpoint;
 mod filter_chain;
 mod http_filter;
 mod listener;
+mod mutual_tls;
 mod network_filter;
 mod part;
 mod provenance;

@@ -1,6 +1,6 @@
 //! Filter chains: which connections a listener treats alike, and how.
 
-use super::{connection_manager::Manager, network_filter::Tcp, provenance, tls::MutualTls};
+use super::{connection_manager::Manager, mutual_tls::MutualTls, network_filter::Tcp, provenance};
 use crate::{
     id::ObjectRef,
     pb::{

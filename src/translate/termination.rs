@@ -1,27 +1,24 @@
 //! TLS that a gateway ends, with certificates from secrets, from files, or with the mesh's identities.
 
-use super::tls::{CERTIFICATE, ROOTS, agent, secret};
+use super::tls::{
+    CERTIFICATE, ROOTS, TLS, certificate, file, file_certificate, file_roots, names_and_crl, of_agent, of_mesh, served,
+    socket, with_roots,
+};
 use crate::{
     id::Shared,
     model::{Certificates, ClusterDefaults, IdentitySource, ServerTls, ServerTlsMode, TlsVersion, secret_name},
     pb::{
         self,
         envoy::{
-            config::core::v3::{
-                AggregatedConfigSource, ApiVersion, ConfigSource, DataSource, TransportSocket,
-                config_source::ConfigSourceSpecifier, data_source::Specifier, transport_socket::ConfigType,
-            },
+            config::core::v3::TransportSocket,
             extensions::transport_sockets::{
                 quic::v3::QuicDownstreamTransport,
                 tls::v3::{
                     CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig,
-                    TlsCertificate, TlsParameters,
-                    certificate_validation_context::TrustChainVerification,
-                    common_tls_context::{CombinedCertificateValidationContext, ValidationContextType},
-                    tls_parameters::TlsProtocol,
+                    TlsParameters, certificate_validation_context::TrustChainVerification,
+                    common_tls_context::ValidationContextType, tls_parameters::TlsProtocol,
                 },
             },
-            r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern},
         },
     },
     problem::{FieldPath, Problem},
@@ -70,8 +67,8 @@ impl Termination {
         match (&self.tls.certificates, self.identity) {
             (Certificates::Secrets(names), _) => self.take_secrets(&mut common, names),
             (Certificates::None, _) => {
-                common.tls_certificate_sds_secret_configs = vec![secret(CERTIFICATE, self.identity)];
-                common.validation_context_type = self.combined(secret(ROOTS, self.identity));
+                common.tls_certificate_sds_secret_configs = vec![of_mesh(CERTIFICATE, self.identity)];
+                common.validation_context_type = self.combined(of_mesh(ROOTS, self.identity));
             }
             (Certificates::Files(files), IdentitySource::Agent) => self.take_from_agent(&mut common, files),
             (Certificates::Files(files), _) => self.take_files(&mut common, files),
@@ -82,14 +79,13 @@ impl Termination {
             require_client_certificate: pb::boolean(demands),
             ..Default::default()
         };
-        let (name, config) = match self.quic {
-            false => ("envoy.transport_sockets.tls", pb::any(&context)),
-            true => {
-                let quic = QuicDownstreamTransport { downstream_tls_context: Some(context), ..Default::default() };
-                ("envoy.transport_sockets.quic", pb::any(&quic))
-            }
-        };
-        TransportSocket { name: name.into(), config_type: Some(ConfigType::TypedConfig(config)) }
+        match self.quic {
+            false => socket(TLS, &context),
+            true => socket(
+                "envoy.transport_sockets.quic",
+                &QuicDownstreamTransport { downstream_tls_context: Some(context), ..Default::default() },
+            ),
+        }
     }
 
     /// Versions, ciphers and curves: the server's, else the mesh's; `None` for Envoy's own.
@@ -128,22 +124,16 @@ impl Termination {
 
     /// Certificates from files, which the agent reads, so that they may be renewed.
     fn take_from_agent(&self, common: &mut CommonTlsContext, files: &[(Arc<str>, Arc<str>)]) {
-        let of = |name: String| SdsSecretConfig { name, sds_config: Some(source(agent())) };
         common.tls_certificate_sds_secret_configs =
-            files.iter().map(|(chain, key)| of(format!("file-cert:{chain}~{key}"))).collect();
+            files.iter().map(|(chain, key)| of_agent(&file_certificate(chain, key))).collect();
         if self.tls.checks_clients() {
-            common.validation_context_type = self.combined(of(format!("file-root:{}", self.tls.authorities)));
+            common.validation_context_type = self.combined(of_agent(&file_roots(&self.tls.authorities)));
         }
     }
 
     /// Certificates from files, which a proxy without an agent reads itself.
     fn take_files(&self, common: &mut CommonTlsContext, files: &[(Arc<str>, Arc<str>)]) {
-        let one = |(chain, key): &(Arc<str>, Arc<str>)| TlsCertificate {
-            certificate_chain: Some(file(chain)),
-            private_key: Some(file(key)),
-            ..Default::default()
-        };
-        common.tls_certificates = files.iter().map(one).collect();
+        common.tls_certificates = files.iter().map(|(chain, key)| certificate(chain, key)).collect();
         if self.tls.checks_clients() {
             let context =
                 CertificateValidationContext { trusted_ca: Some(file(&self.tls.authorities)), ..self.validation() };
@@ -152,46 +142,21 @@ impl Termination {
     }
 
     fn combined(&self, roots: SdsSecretConfig) -> Option<ValidationContextType> {
-        Some(ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
-            default_validation_context: Some(self.validation()),
-            validation_context_sds_secret_config: Some(roots),
-            ..Default::default()
-        }))
+        Some(with_roots(self.validation(), roots))
     }
 
-    #[allow(deprecated, reason = "the field's successor needs the type of each name, which users do not give")]
     fn validation(&self) -> CertificateValidationContext {
         let texts = |list: &[Arc<str>]| list.iter().map(ToString::to_string).collect();
-        let exact = |name: &Arc<str>| StringMatcher {
-            match_pattern: Some(MatchPattern::Exact(name.to_string())),
-            ..Default::default()
-        };
         let trust = match self.tls.insecure {
             true => TrustChainVerification::AcceptUntrusted,
             false => TrustChainVerification::VerifyTrustChain,
         };
         CertificateValidationContext {
-            match_subject_alt_names: self.tls.subject_alt_names.iter().map(exact).collect(),
             verify_certificate_spki: texts(&self.tls.spki),
             verify_certificate_hash: texts(&self.tls.hashes),
-            crl: (!self.tls.crl.is_empty()).then(|| file(&self.tls.crl)),
             trust_chain_verification: trust.into(),
-            ..Default::default()
+            ..names_and_crl(&self.tls.subject_alt_names, &self.tls.crl)
         }
-    }
-}
-
-/// A secret that the control plane serves, on the stream that all else comes on.
-fn served(name: &str) -> SdsSecretConfig {
-    let ads = ConfigSourceSpecifier::Ads(AggregatedConfigSource {});
-    SdsSecretConfig { name: name.to_owned(), sds_config: Some(source(ads)) }
-}
-
-fn source(of: ConfigSourceSpecifier) -> ConfigSource {
-    ConfigSource {
-        config_source_specifier: Some(of),
-        resource_api_version: ApiVersion::V3.into(),
-        ..Default::default()
     }
 }
 
@@ -203,8 +168,4 @@ fn protocol(version: TlsVersion) -> TlsProtocol {
         TlsVersion::V1_2 => TlsProtocol::TlSv12,
         TlsVersion::V1_3 => TlsProtocol::TlSv13,
     }
-}
-
-fn file(path: &str) -> DataSource {
-    DataSource { specifier: Some(Specifier::Filename(path.to_owned())), ..Default::default() }
 }

@@ -15,29 +15,24 @@ use crate::{
                     Cluster,
                     cluster::{ClusterDiscoveryType, DiscoveryType, TransportSocketMatch},
                 },
-                core::v3::{
-                    AggregatedConfigSource, ApiVersion, ConfigSource, DataSource, ProxyProtocolConfig, TransportSocket,
-                    config_source::ConfigSourceSpecifier, data_source, proxy_protocol_config::Version,
-                    transport_socket,
-                },
+                core::v3::{ProxyProtocolConfig, TransportSocket, proxy_protocol_config::Version},
             },
             extensions::transport_sockets::{
                 proxy_protocol::v3::ProxyProtocolUpstreamTransport,
                 raw_buffer::v3::RawBuffer,
                 tls::v3::{
-                    CertificateValidationContext, CommonTlsContext, SdsSecretConfig, TlsCertificate, TlsParameters,
-                    UpstreamTlsContext,
-                    common_tls_context::{CombinedCertificateValidationContext, ValidationContextType},
-                    tls_parameters::TlsProtocol,
+                    CertificateValidationContext, CommonTlsContext, TlsParameters, UpstreamTlsContext,
+                    common_tls_context::ValidationContextType, tls_parameters::TlsProtocol,
                 },
             },
-            r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern},
         },
         google::protobuf::Struct,
     },
-    translate::tls,
+    translate::tls::{
+        CERTIFICATE, ROOTS, TLS, certificate, file, file_certificate, file_roots, names_and_crl, of_agent, of_mesh,
+        served, socket, with_roots,
+    },
 };
-use prost::Name;
 use std::sync::Arc;
 
 /// What connections offer that hold requests of whichever version. No version's own name is among them, so that servers
@@ -50,7 +45,7 @@ const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 pub(super) fn secure(input: &Outbound, cluster: &mut Cluster, options: &mut Options) {
     match (input.security, &input.policy.tls) {
         (Security::Auto, _) => {
-            let socket = tls_socket(&mesh_context(input, input.sni(), &input.accounts, options));
+            let socket = socket(TLS, &mesh_context(input, input.sni(), &input.accounts, options));
             if cluster.cluster_discovery_type == Some(ClusterDiscoveryType::Type(DiscoveryType::OriginalDst.into())) {
                 cluster.transport_socket = Some(socket);
             } else {
@@ -60,10 +55,10 @@ pub(super) fn secure(input: &Outbound, cluster: &mut Cluster, options: &mut Opti
         (Security::Policy, Some(tls)) if tls.mode == TlsMode::IstioMutual => {
             let sni = if tls.sni.is_empty() { input.sni() } else { tls.sni.to_string() };
             let names = if tls.subject_alt_names.is_empty() { &input.accounts } else { &tls.subject_alt_names };
-            cluster.transport_socket = Some(tls_socket(&mesh_context(input, sni, names, options)));
+            cluster.transport_socket = Some(socket(TLS, &mesh_context(input, sni, names, options)));
         }
         (Security::Policy, Some(tls)) => {
-            cluster.transport_socket = Some(tls_socket(&user_context(input, tls, options)));
+            cluster.transport_socket = Some(socket(TLS, &user_context(input, tls, options)));
         }
         _ => {}
     }
@@ -120,8 +115,8 @@ fn mesh_context(input: &Outbound, sni: String, accounts: &[Arc<str>], options: &
         common_tls_context: Some(CommonTlsContext {
             tls_params: Some(versions()),
             alpn_protocols: alpn.iter().map(|&p| p.to_owned()).collect(),
-            tls_certificate_sds_secret_configs: vec![tls::secret(tls::CERTIFICATE, input.identity)],
-            validation_context_type: Some(combined(accounts, "", tls::secret(tls::ROOTS, input.identity))),
+            tls_certificate_sds_secret_configs: vec![of_mesh(CERTIFICATE, input.identity)],
+            validation_context_type: Some(with_roots(names_and_crl(accounts, ""), of_mesh(ROOTS, input.identity))),
             ..Default::default()
         }),
         ..Default::default()
@@ -161,51 +156,39 @@ fn user_context(input: &Outbound, tls: &ClientTls, options: &mut Options) -> Ups
 
 /// Certificates from a Kubernetes secret, which the control plane serves.
 fn from_secret(common: &mut CommonTlsContext, tls: &ClientTls, names: &[Arc<str>]) {
-    let source = || {
-        Some(ConfigSource {
-            config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
-            resource_api_version: ApiVersion::V3.into(),
-            ..Default::default()
-        })
-    };
     let name = match tls.credential.contains("://") {
         true => tls.credential.to_string(),
         false => format!("kubernetes://{}", tls.credential),
     };
     if tls.mode == TlsMode::Mutual {
-        common.tls_certificate_sds_secret_configs = vec![secret(name.clone(), source())];
+        common.tls_certificate_sds_secret_configs = vec![served(&name)];
     }
     let roots = match name.starts_with("configmap://") {
         true => name,
         false => format!("{name}-cacert"),
     };
-    common.validation_context_type = Some(combined(names, &tls.crl, secret(roots, source())));
+    common.validation_context_type = Some(with_roots(names_and_crl(names, &tls.crl), served(&roots)));
 }
 
 /// Certificates from files, which the agent reads, so that they may be renewed.
 fn from_agent(common: &mut CommonTlsContext, tls: &ClientTls, names: &[Arc<str>]) {
     if tls.mode == TlsMode::Mutual {
-        let name = format!("file-cert:{}~{}", tls.certificate, tls.key);
-        common.tls_certificate_sds_secret_configs = vec![secret(name, Some(agent()))];
+        let name = file_certificate(&tls.certificate, &tls.key);
+        common.tls_certificate_sds_secret_configs = vec![of_agent(&name)];
     }
     let roots = if tls.ca.is_empty() { "system" } else { &*tls.ca };
-    let roots = secret(format!("file-root:{roots}"), Some(agent()));
-    common.validation_context_type = Some(combined(names, &tls.crl, roots));
+    common.validation_context_type = Some(with_roots(names_and_crl(names, &tls.crl), of_agent(&file_roots(roots))));
 }
 
 /// Certificates from files, which a proxy without an agent reads itself.
 fn from_files(common: &mut CommonTlsContext, tls: &ClientTls, names: &[Arc<str>]) {
     if tls.mode == TlsMode::Mutual {
-        common.tls_certificates = vec![TlsCertificate {
-            certificate_chain: Some(file(&tls.certificate)),
-            private_key: Some(file(&tls.key)),
-            ..Default::default()
-        }];
+        common.tls_certificates = vec![certificate(&tls.certificate, &tls.key)];
     }
     let roots = if tls.ca.is_empty() || &*tls.ca == "system" { SYSTEM_ROOTS } else { &*tls.ca };
     common.validation_context_type = Some(ValidationContextType::ValidationContext(CertificateValidationContext {
         trusted_ca: Some(file(roots)),
-        ..validation(names, &tls.crl)
+        ..names_and_crl(names, &tls.crl)
     }));
 }
 
@@ -217,55 +200,6 @@ fn versions() -> TlsParameters {
     }
 }
 
-#[allow(deprecated, reason = "the field's successor needs the type of each name, which users do not give")]
-fn validation(names: &[Arc<str>], crl: &str) -> CertificateValidationContext {
-    let exact = |name: &Arc<str>| StringMatcher {
-        match_pattern: Some(MatchPattern::Exact(name.to_string())),
-        ..Default::default()
-    };
-    CertificateValidationContext {
-        match_subject_alt_names: names.iter().map(exact).collect(),
-        crl: (!crl.is_empty()).then(|| file(crl)),
-        ..Default::default()
-    }
-}
-
-fn combined(names: &[Arc<str>], crl: &str, roots: SdsSecretConfig) -> ValidationContextType {
-    ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
-        default_validation_context: Some(validation(names, crl)),
-        validation_context_sds_secret_config: Some(roots),
-        ..Default::default()
-    })
-}
-
-fn file(path: &str) -> DataSource {
-    DataSource { specifier: Some(data_source::Specifier::Filename(path.to_owned())), ..Default::default() }
-}
-
-fn secret(name: String, source: Option<ConfigSource>) -> SdsSecretConfig {
-    SdsSecretConfig { name, sds_config: source }
-}
-
-/// The agent beside the proxy as a source of secrets that are files.
-fn agent() -> ConfigSource {
-    ConfigSource {
-        config_source_specifier: Some(tls::agent()),
-        resource_api_version: ApiVersion::V3.into(),
-        ..Default::default()
-    }
-}
-
-fn tls_socket(context: &UpstreamTlsContext) -> TransportSocket {
-    socket("envoy.transport_sockets.tls", context)
-}
-
 fn raw() -> TransportSocket {
     socket("envoy.transport_sockets.raw_buffer", &RawBuffer {})
-}
-
-fn socket<M: prost::Message + Name>(name: &str, config: &M) -> TransportSocket {
-    TransportSocket {
-        name: name.to_owned(),
-        config_type: Some(transport_socket::ConfigType::TypedConfig(pb::any(config))),
-    }
 }

@@ -17,7 +17,7 @@ use crate::{
     snapshot::{Delta, Target, View},
     translate::{
         Built, Input, Renderer, Resource, access_log::AccessLog, connection_manager::Settings, filter_chain::Chain,
-        part::Affected, tls::MutualTls,
+        mutual_tls::MutualTls, part::Affected,
     },
 };
 use prost::Message;

@@ -9,8 +9,8 @@ use crate::{
         access_log::AccessLog,
         connection_manager::{Manager, Routes, Settings},
         filter_chain::{Chain, Filters, Match, PLAINTEXT_HTTP, Transport},
+        mutual_tls::MutualTls,
         network_filter::{BLACK_HOLE, Tcp},
-        tls::MutualTls,
     },
 };
 use std::sync::Arc;
