@@ -5,5 +5,6 @@ pub mod gateway;
 pub mod mesh;
 pub mod peer_authentication;
 pub mod service_entry;
+pub mod sidecar;
 pub mod virtual_service;
 pub mod workload_entry;

@@ -12,6 +12,7 @@ mod peer_authentication;
 mod secret;
 mod service;
 mod service_entry;
+mod sidecar;
 mod virtual_service;
 mod workload;
 
@@ -27,5 +28,6 @@ pub use peer_authentication::*;
 pub use secret::*;
 pub use service::*;
 pub use service_entry::*;
+pub use sidecar::*;
 pub use virtual_service::*;
 pub use workload::*;

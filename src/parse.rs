@@ -11,6 +11,7 @@ mod peer_authentication;
 mod raw;
 mod regex;
 mod service_entry;
+mod sidecar;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -114,6 +115,9 @@ fn read(id: &ObjectRef, raw: &Value, context: &Context) -> Parsed<Object> {
         ("networking.istio.io", "DestinationRule") => {
             of(|rule| Object::DestinationRule(Box::new(rule)), destination_rule::destination_rule(raw, context))
         }
+        ("networking.istio.io", "Sidecar") => {
+            of(|sidecar| Object::Sidecar(Box::new(sidecar)), sidecar::sidecar(raw, context))
+        }
         ("networking.istio.io", "VirtualService") => {
             of(Object::VirtualService, virtual_service::virtual_service(raw, context))
         }
@@ -175,7 +179,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("gateway.networking.k8s.io", "TLSRoute"),
     ("networking.istio.io", "EnvoyFilter"),
     ("networking.istio.io", "ProxyConfig"),
-    ("networking.istio.io", "Sidecar"),
     ("networking.k8s.io", "Ingress"),
     ("networking.k8s.io", "IngressClass"),
     ("security.istio.io", "AuthorizationPolicy"),

@@ -12,6 +12,7 @@ mod overruled;
 mod peer_authentication;
 mod registry;
 mod routing;
+mod scope;
 mod view;
 
 pub use delta::Delta;
@@ -23,7 +24,8 @@ use crate::{
     id::{Host, Kind, Namespace, ObjectRef, ServiceKey, Shared},
     model::{
         Change, ClusterNode, Created, DestinationRule, Distribution, EndpointSet, Gateway, Mesh, NamespaceInfo, Object,
-        ObjectKey, PeerAuthentication, Pod, Secret, Service, ServiceEntry, Slice, State, VirtualService, WorkloadEntry,
+        ObjectKey, PeerAuthentication, Pod, Secret, Service, ServiceEntry, Sidecar, Slice, State, VirtualService,
+        WorkloadEntry,
     },
     problem::Problem,
 };
@@ -55,6 +57,8 @@ pub struct Snapshot {
     pub workload_entries: OrdMap<ObjectKey, Arc<WorkloadEntry>>,
     /// VirtualServices by namespace and name.
     pub virtual_services: OrdMap<ObjectKey, Shared<VirtualService>>,
+    /// Sidecars by namespace and name.
+    pub sidecars: OrdMap<ObjectKey, Shared<Sidecar>>,
     /// DestinationRules by namespace and name.
     pub destination_rules: OrdMap<ObjectKey, Shared<DestinationRule>>,
     /// PeerAuthentications by namespace and name.
@@ -145,6 +149,7 @@ impl Snapshot {
             workload_entries: OrdMap::new(),
             virtual_services: OrdMap::new(),
             destination_rules: OrdMap::new(),
+            sidecars: OrdMap::new(),
             peer_authentications: OrdMap::new(),
             gateways: OrdMap::new(),
             secrets: OrdMap::new(),
@@ -205,6 +210,7 @@ impl Snapshot {
             Object::WorkloadEntry(entry) => self.set_workload_entry(key, Some(entry), dirty),
             Object::VirtualService(rule) => self.set_virtual_service(key, Some(rule)),
             Object::DestinationRule(rule) => self.set_destination_rule(key, Some(*rule)),
+            Object::Sidecar(sidecar) => drop(self.sidecars.insert(key, Shared::new(*sidecar))),
             Object::PeerAuthentication(policy) => self.set_peer_authentication(key, Some(policy), dirty),
             Object::Gateway(gateway) => drop(self.gateways.insert(key, Shared::new(gateway))),
             Object::Secret(secret) => drop(self.secrets.insert(key, Shared::new(secret))),
@@ -226,6 +232,7 @@ impl Snapshot {
             k if *k == Kind::WORKLOAD_ENTRY => self.set_workload_entry(key, None, dirty),
             k if *k == Kind::VIRTUAL_SERVICE => self.set_virtual_service(key, None),
             k if *k == Kind::DESTINATION_RULE => self.set_destination_rule(key, None),
+            k if *k == Kind::SIDECAR => drop(self.sidecars.remove(&key)),
             k if *k == Kind::PEER_AUTHENTICATION => self.set_peer_authentication(key, None, dirty),
             k if *k == Kind::GATEWAY => drop(self.gateways.remove(&key)),
             k if *k == Kind::SECRET => drop(self.secrets.remove(&key)),

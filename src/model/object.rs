@@ -2,7 +2,7 @@
 
 use super::{
     ClusterNode, DestinationRule, Gateway, Mesh, NamespaceInfo, PeerAuthentication, Pod, Secret, Service, ServiceEntry,
-    Slice, VirtualService, WorkloadEntry,
+    Sidecar, Slice, VirtualService, WorkloadEntry,
 };
 use crate::{
     id::{Kind, Namespace, ObjectRef},
@@ -33,6 +33,8 @@ pub enum Object {
     VirtualService(VirtualService),
     /// A DestinationRule.
     DestinationRule(Box<DestinationRule>),
+    /// A Sidecar.
+    Sidecar(Box<Sidecar>),
     /// A PeerAuthentication.
     PeerAuthentication(PeerAuthentication),
     /// A Gateway.
@@ -94,6 +96,7 @@ impl Object {
             Self::WorkloadEntry(_) => Kind::WORKLOAD_ENTRY,
             Self::VirtualService(_) => Kind::VIRTUAL_SERVICE,
             Self::DestinationRule(_) => Kind::DESTINATION_RULE,
+            Self::Sidecar(_) => Kind::SIDECAR,
             Self::PeerAuthentication(_) => Kind::PEER_AUTHENTICATION,
             Self::Gateway(_) => Kind::GATEWAY,
             Self::Secret(_) => Kind::SECRET,

@@ -1,7 +1,7 @@
 //! DestinationRules (Istio: `pkg/config/validation/validation.go`, ValidateDestinationRule).
 
 mod balancer;
-mod pool;
+pub(super) mod pool;
 
 pub(super) use balancer::{locality, zone_aware};
 pub(super) use pool::{keepalive, outlier, pool};

@@ -90,6 +90,11 @@ impl Delta {
             let endpoints = old.into_iter().chain(new).flat_map(|entry| &entry.endpoints);
             delta.addresses.extend(endpoints.filter_map(WorkloadEntry::ip));
         }
+        for (key, ..) in changed(&old.sidecars, &new.sidecars) {
+            // Those of the root namespace may be for every node.
+            delta.clients |= key.namespace == new.mesh.root_namespace;
+            delta.namespaces.insert(key.namespace.clone());
+        }
         for (name, ..) in changed(&old.namespaces, &new.namespaces) {
             delta.namespaces.insert(name.clone());
         }

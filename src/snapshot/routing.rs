@@ -67,6 +67,11 @@ impl<'a> View<'a> {
 
     /// Whether a rule is for the view's nodes, as sidecars. One without hosts is only what others delegate to.
     pub fn sees_virtual_service(&self, rule: &VirtualService) -> bool {
+        self.exported_for_mesh(rule) && self.imports_rule(rule)
+    }
+
+    /// Whether a rule is for sidecars and exported to the view's namespace.
+    pub(super) fn exported_for_mesh(&self, rule: &VirtualService) -> bool {
         let default = &self.snapshot.mesh.virtual_service_export_to;
         !rule.hosts.is_empty()
             && rule.gateways.iter().any(|g| &**g == "mesh")

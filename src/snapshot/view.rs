@@ -11,9 +11,9 @@ use super::{
 use crate::{
     id::{Host, Kind, Namespace, ObjectRef, Shared},
     model::{
-        Endpoint, EndpointSet, Health, IdentitySource, Interception, Labels, Locality, Node, NodeSettings, ObjectKey,
-        PeerMtls, Pod, Protocol, Registry, Resolution, Role, Service, ServicePort, Vip, VirtualService, WorkloadEntry,
-        locality_label, selects,
+        EgressListener, Endpoint, EndpointSet, Health, IdentitySource, Interception, Labels, Locality, Node,
+        NodeSettings, ObjectKey, PeerMtls, Pod, Protocol, Registry, Resolution, Role, Service, ServicePort, Sidecar,
+        Vip, VirtualService, WorkloadEntry, locality_label, selects,
     },
 };
 use std::{net::IpAddr, sync::Arc};
@@ -44,6 +44,8 @@ pub struct ViewKey {
     pub identity: IdentitySource,
     /// Whether its clients learn of the addresses that the mesh gives to hosts: the mesh resolves their names.
     pub resolves: bool,
+    /// The Sidecar in force: what of the mesh it is to know.
+    pub sidecar: Option<Shared<Sidecar>>,
     /// Where it is: endpoints depend on it.
     pub place: Option<Place>,
     /// How it listens and what it calls itself: listeners depend on it.
@@ -165,6 +167,8 @@ pub struct View<'a> {
     pub snapshot: &'a Snapshot,
     /// Who looks.
     pub key: &'a ViewKey,
+    /// The listener for what the workload sends that is looked at alone; `None` for all.
+    pub listener: Option<&'a EgressListener>,
 }
 
 impl Snapshot {
@@ -189,6 +193,7 @@ impl Snapshot {
             families,
             identity: node.identity,
             resolves: node.settings.dns_capture,
+            sidecar: (node.role == Role::Sidecar).then(|| self.sidecar(&node.namespace, labels)).flatten(),
             place: Some(Place {
                 locality: self.locality_of_node(node, pod),
                 network: node.network.clone(),
@@ -352,7 +357,7 @@ impl<'a> View<'a> {
     /// The service of this host that the view's nodes see: the own namespace's first, then a Kubernetes Service,
     /// then the oldest (Istio: `sidecar.go`, same hostname in several namespaces).
     pub fn service(&self, host: &str) -> Option<&'a Shared<Service>> {
-        let visible = self.snapshot.services_of(host).iter().filter(|s| self.sees_service(s));
+        let visible = self.snapshot.services_of(host).iter().filter(|s| self.sees_service(s) && self.in_scope(s));
         visible.min_by_key(|s| (s.namespace != self.key.namespace, s.registry != Registry::Kubernetes))
     }
 
@@ -363,19 +368,32 @@ impl<'a> View<'a> {
         self.routing_to(host).into_iter().any(|rule| bound(rule))
     }
 
+    /// The service of this host that the listener which is looked at lets in.
+    fn imported(&self, host: &Host) -> Option<&'a Shared<Service>> {
+        let visible = self.snapshot.services_of(host).iter().filter(|s| self.sees_service(s) && self.imports(s));
+        visible.min_by_key(|s| (s.namespace != self.key.namespace, s.registry != Registry::Kubernetes))
+    }
+
+    /// Every service that the listener which is looked at lets in, the oldest first.
+    pub fn imported_services(&self) -> Vec<&'a Shared<Service>> {
+        let mut services: Vec<_> = self.snapshot.index.services.keys().filter_map(|host| self.imported(host)).collect();
+        services.sort_by(|a, b| (a.created, &a.name, &a.namespace).cmp(&(b.created, &b.name, &b.namespace)));
+        services
+    }
+
     /// Every service that the view's nodes see, by host.
     pub fn services(&self) -> impl Iterator<Item = &'a Shared<Service>> + use<'a> {
         let view = *self;
         self.snapshot.index.services.keys().filter_map(move |host| view.service(host))
     }
 
-    /// The services seen that have a port of this number, the oldest first.
+    /// The services that the listener which is looked at lets in and that have a port of this number, the oldest first.
     pub fn services_on(&self, port: u16) -> Vec<&'a Shared<Service>> {
         let mut services: Vec<_> = self
             .snapshot
             .index
             .hosts_on(port)
-            .filter_map(|host| self.service(host))
+            .filter_map(|host| self.imported(host))
             .filter(|s| s.port(port).is_some())
             .collect();
         services.sort_by(|a, b| (a.created, &a.name, &a.namespace).cmp(&(b.created, &b.name, &b.namespace)));
@@ -383,8 +401,15 @@ impl<'a> View<'a> {
     }
 
     /// Every port number that some service has, in order.
-    pub fn ports(&self) -> impl Iterator<Item = u16> + 'a {
+    pub fn snapshot_ports(&self) -> impl Iterator<Item = u16> + use<'a> {
         self.snapshot.index.port_numbers()
+    }
+
+    /// Every port number that some service has, and those of the listeners that a Sidecar names; 0 for sockets of the
+    /// file system.
+    pub fn ports(&self) -> impl Iterator<Item = u16> + 'a {
+        let own = self.egress().iter().filter_map(|l| l.port.as_ref()).map(|p| p.number);
+        self.snapshot.index.port_numbers().chain(own)
     }
 
     /// The addresses at which the view's clients reach a service: its own, or those that the mesh gave it.

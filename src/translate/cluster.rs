@@ -40,7 +40,7 @@ pub(super) fn affected(old: &View<'_>, new: &View<'_>, delta: &Delta) -> Affecte
     Affected::Units(hosts.into_iter().map(Unit::Host).collect())
 }
 
-/// The hosts whose service or DestinationRule differs.
+/// The hosts whose service or DestinationRule differs, or whether a Sidecar lets them in.
 pub(super) fn rule_hosts(old: &View<'_>, new: &View<'_>, delta: &Delta) -> BTreeSet<Host> {
     let mut hosts: BTreeSet<Host> = delta.services.clone();
     if new.key.sends_by_route.is_some() {
@@ -59,6 +59,15 @@ pub(super) fn rule_hosts(old: &View<'_>, new: &View<'_>, delta: &Delta) -> BTree
             true => hosts.extend(
                 [old, new].into_iter().flat_map(View::services).map(|s| s.host.clone()).filter(|h| rule.host.covers(h)),
             ),
+        }
+    }
+    if new.key.sidecar.is_some() {
+        // What VirtualServices send to, a Sidecar lets in.
+        for view in [old, new] {
+            let rules = delta.virtual_services.iter();
+            let delegates =
+                rules.clone().flat_map(|rule| rule.delegates()).filter_map(|to| view.snapshot.virtual_services.get(to));
+            hosts.extend(rules.chain(delegates).flat_map(|rule| rule.destinations().cloned()));
         }
     }
     hosts

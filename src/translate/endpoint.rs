@@ -162,6 +162,11 @@ pub(super) fn address(address: &EndpointAddress, port: u16) -> Address {
     Address { address: Some(kind) }
 }
 
+/// The address of a socket of the file system.
+pub(super) fn pipe_address(path: &str) -> Address {
+    Address { address: Some(address::Address::Pipe(Pipe { path: path.to_owned(), mode: 0 })) }
+}
+
 /// An IP address or name, and a port, as Envoy takes it.
 pub(super) fn socket_address(host: &str, port: u16) -> Address {
     Address {

@@ -13,6 +13,8 @@ mod reserved;
 mod service_port;
 mod virtual_outbound;
 
+pub(super) use virtual_outbound::proxy_cluster;
+
 use crate::{
     pb::envoy::config::{
         core::v3::Address,
@@ -25,7 +27,7 @@ use crate::{
         },
     },
     snapshot::View,
-    translate::endpoint::socket_address,
+    translate::endpoint::{pipe_address, socket_address},
 };
 use std::sync::Arc;
 
@@ -50,7 +52,10 @@ fn of_families(view: &View<'_>, addresses: &[&str]) -> Vec<Arc<str>> {
 
 /// Where a listener listens: at the first address, and also at the others.
 fn bound(addresses: &[Arc<str>], port: u16) -> (Option<Address>, Vec<AdditionalAddress>) {
-    let mut addresses = addresses.iter().map(|a| socket_address(a, port));
+    let mut addresses = addresses.iter().map(|a| match a.strip_prefix("unix://") {
+        Some(path) => pipe_address(path),
+        None => socket_address(a, port),
+    });
     let first = addresses.next();
     let more = addresses.map(|a| AdditionalAddress { address: Some(a), ..Default::default() });
     (first, more.collect())

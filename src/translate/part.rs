@@ -131,7 +131,7 @@ impl Part {
     /// Builds the part from nothing.
     pub fn build(kind: PartKind, key: Arc<ViewKey>, snapshot: &Snapshot, renderer: &dyn Renderer) -> Self {
         let mut part = Self { kind, key: key.clone(), units: OrdMap::new(), tables: Default::default() };
-        let view = View { snapshot, key: &key };
+        let view = View { snapshot, key: &key, listener: None };
         for unit in kind.units(&view) {
             let built = kind.build(&view, &unit, renderer);
             part.insert(unit, built);
@@ -149,7 +149,10 @@ impl Part {
         delta: &Delta,
         renderer: &dyn Renderer,
     ) -> (Option<Self>, usize) {
-        let (before, now) = (View { snapshot: old, key: &self.key }, View { snapshot: new, key: &self.key });
+        let (before, now) = (
+            View { snapshot: old, key: &self.key, listener: None },
+            View { snapshot: new, key: &self.key, listener: None },
+        );
         let units = match self.kind.affected(&before, &now, delta) {
             Affected::Units(units) => units,
             Affected::All => self.units.keys().cloned().chain(self.kind.units(&now)).collect(),

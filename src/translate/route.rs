@@ -55,8 +55,21 @@ pub(super) fn build(view: &View<'_>, unit: &Unit, renderer: &dyn Renderer) -> Bu
 }
 
 fn on_port(view: &View<'_>, port: u16, renderer: &dyn Renderer) -> Built {
+    if port == 0 {
+        return at_sockets(view, renderer);
+    }
+    let Some(view) = &view.on_port(port) else { return Built::default() };
+    let own = view.listener.and_then(|l| l.port.as_ref()).map(|p| p.protocol);
     let services = view.services_on(port);
-    let listening: Vec<Listening> = services.iter().filter_map(|s| listening_of(view, s, port)).collect();
+    let mut listening: Vec<Listening> = services.iter().filter_map(|s| listening_of(view, s, port)).collect();
+    match own {
+        // A listener that a Sidecar names is one for all, whatever the services speak.
+        Some(own) if select::is_routed(own) && (!services.is_empty() || own == Protocol::HttpProxy) => {
+            listening = vec![Listening::Together];
+        }
+        Some(_) => return Built::default(),
+        None => {}
+    }
     if listening.is_empty() {
         return Built::default();
     }
@@ -66,14 +79,44 @@ fn on_port(view: &View<'_>, port: u16, renderer: &dyn Renderer) -> Built {
     settle(&mut candidates, port, &mut problems);
     let mut resources = Vec::new();
     if listening.contains(&Listening::Together) {
-        resources.push(shared(view, port, &candidates, renderer));
+        let facades = candidates.iter().map(|c| facade(port, c, c.domains.all.clone()));
+        resources.push(shared(view, port.to_string(), facades.collect(), renderer));
     }
-    for candidate in &candidates {
+    for candidate in candidates.iter().filter(|_| own.is_none()) {
         if candidate.service.and_then(|s| listening_of(view, s, port)) == Some(Listening::Alone) {
             resources.push(alone(port, candidate, renderer));
         }
     }
     Built { resources, problems: problems.into_iter().collect() }
+}
+
+/// The routes of the listeners at sockets of the file system: for every port of the services, which requests name.
+fn at_sockets(view: &View<'_>, renderer: &dyn Renderer) -> Built {
+    let mut built = Built::default();
+    for listener in view.egress().iter().filter(|l| l.is_unix()) {
+        let (Some(bind), Some(port)) = (&listener.bind, &listener.port) else { continue };
+        let view = view.within(listener);
+        if !select::is_routed(port.protocol) || view.imported_services().is_empty() {
+            continue;
+        }
+        let mut facades = Vec::new();
+        for number in view.snapshot_ports() {
+            let mut selector = Selector::new(view, number);
+            let services = view.services_on(number);
+            let mut candidates = selector.candidates(&services);
+            settle(&mut candidates, number, &mut selector.problems);
+            built.problems.extend(selector.problems);
+            facades.extend(candidates.iter().map(|c| {
+                let with_port = c.domains.all.iter().map(|d| format!("{d}:{number}"));
+                let plain = c.domains.all.iter().filter(|_| number == select::PLAIN_HTTP).cloned();
+                facade(number, c, plain.chain(with_port).collect())
+            }));
+        }
+        built.resources.push(shared(&view, bind.to_string(), facades, renderer));
+    }
+    built.problems.sort();
+    built.problems.dedup();
+    built
 }
 
 /// Which listener requests to a service come to.
@@ -136,15 +179,15 @@ fn facade(port: u16, candidate: &Candidate<'_>, domains: Vec<String>) -> Facade 
     Facade { sources: candidate.sources.clone(), ..Facade::new(name, domains, candidate.routes.clone()) }
 }
 
-/// The routes that all HTTP services of a port share.
-fn shared(view: &View<'_>, port: u16, candidates: &[Candidate<'_>], renderer: &dyn Renderer) -> Arc<Resource> {
-    let facades = candidates.iter().map(|c| facade(port, c, c.domains.all.clone()));
-    let mut hosts: Vec<Arc<Resource>> = facades.map(|f| renderer.get(&f)).collect();
+/// The routes that all HTTP services of a listener share.
+fn shared(view: &View<'_>, name: String, facades: Vec<Facade>, renderer: &dyn Renderer) -> Arc<Resource> {
+    let everything = facades.iter().any(|f| f.domains.iter().any(|d| d == "*"));
+    let mut hosts: Vec<Arc<Resource>> = facades.iter().map(|f| renderer.get(f)).collect();
     hosts.sort_by(|a, b| a.name.cmp(&b.name));
-    if !candidates.iter().any(|c| c.domains.all.iter().any(|d| d == "*")) {
-        hosts.push(renderer.get(&catch_all(view.snapshot.mesh.outbound_policy)));
+    if !everything {
+        hosts.push(renderer.get(&catch_all(view)));
     }
-    assembled(port.to_string(), &hosts)
+    assembled(name, &hosts)
 }
 
 /// The routes of a service that has a listener of its own.

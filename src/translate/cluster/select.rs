@@ -89,6 +89,9 @@ pub(in crate::translate) fn select(view: &View<'_>, service: &Service) -> (Vec<S
     let (rule, mut problems) = view.destination_rule(&service.host, &service.namespace);
     let mut out = Vec::new();
     for (at, port) in service.ports.iter().enumerate().filter(|(_, p)| p.protocol != Protocol::Udp) {
+        if !view.sees_port(service, port.number) {
+            continue;
+        }
         let whole = service.resolution == Resolution::DynamicDns;
         let subsets = rule.iter().filter(|_| !whole).flat_map(|r| &r.subsets).map(Some);
         for subset in std::iter::once(None).chain(subsets) {

@@ -9,8 +9,8 @@ use super::{
     virtual_outbound::{VirtualOutbound, unknown},
 };
 use crate::{
-    id::{Host, ObjectRef, ResourceType},
-    model::{Protocol, Resolution, Role, Service, ServicePort},
+    id::{Host, ObjectRef, ResourceType, Shared},
+    model::{EgressListener, Protocol, Resolution, Role, Service, ServicePort, TargetPort},
     pb::{
         self,
         envoy::config::{
@@ -73,6 +73,9 @@ pub(in crate::translate) fn affected(old: &View<'_>, new: &View<'_>, delta: &Del
             ports.extend(over.flat_map(|s| byte_ports(s).collect::<Vec<_>>()));
         }
     }
+    if !ports.is_empty() && new.egress().iter().any(EgressListener::is_unix) {
+        ports.insert(0);
+    }
     Affected::Units(ports.into_iter().map(Unit::Port).collect())
 }
 
@@ -113,48 +116,117 @@ fn forward_proxy(view: &View<'_>) -> Option<Outbound> {
     (port != 0).then(|| Outbound::new(view, port, entry, true, Vec::new()))
 }
 
-/// The listeners on a port.
+/// The listeners on a port: those that a Sidecar names there, then those of the services' own.
 fn on_port(view: &View<'_>, port: u16, renderer: &dyn Renderer) -> Built {
-    let services = view.services_on(port);
-    let ports = services.iter().flat_map(|s| s.ports.iter().filter(|p| p.number == port).map(move |p| (*s, p)));
-    let mut site = Site::new(view, port);
-    site.grpc_web = ports.clone().any(|(_, p)| p.protocol == Protocol::GrpcWeb);
-    let by_request = |s: &Service, p: &ServicePort| s.resolution == Resolution::DynamicDns && p.protocol.is_http();
-    let dynamic = ports.clone().filter(|(s, p)| by_request(s, p)).map(|(s, _)| Cache::of(&s.host, Family::of(view)));
-    site.dynamic = dynamic.collect();
-    let real = site.loopbacks.is_some();
-    let mut entries: BTreeMap<Arc<str>, Entry> = BTreeMap::new();
-    let mut problems = Vec::new();
-    for (service, service_port) in ports {
-        let note = |text: String| Problem::warning(&service.source, FieldPath::new("spec").field("ports"), text);
-        let wildcard = !real && service_port.protocol.is_http();
-        let wanted = site.wanted(service, service_port);
-        if let Some(why) = reserved::objection(view, port, wildcard, real).filter(|_| !wanted.is_empty()) {
-            problems.push(note(why));
-            continue;
+    let mut here = Here::default();
+    for (at, listener) in view.egress().iter().enumerate() {
+        match &listener.port {
+            Some(own) if own.number != port => continue,
+            None if port == 0 => continue,
+            // What is named goes before what follows from the services, which adds nothing to it.
+            None => here.entries.values_mut().for_each(|(.., locked)| *locked = true),
+            Some(_) => {}
         }
-        for mut wanted in wanted {
-            problems.append(&mut wanted.problems);
-            if let Err((loser, text)) = place(&mut entries, wanted, port)
-                && !(service.dials_endpoints() && (service.is_headless() || !service.selector.is_empty()))
-            {
-                problems.push(Problem { object: loser, ..note(text) });
-            }
+        let before = here.entries.len();
+        here.fill(&view.within(listener), port);
+        let empty = listener.port.is_some() && here.entries.len() == before;
+        if let Some(sidecar) = view.key.sidecar.as_ref().filter(|_| empty) {
+            let path = FieldPath::new("spec").field("egress").index(at).field("port");
+            let message = format!(
+                "nothing listens at it: no service that the hosts let in has port {port}; name a port that one has, or \
+                 other hosts"
+            );
+            here.problems.push(Problem::warning(&sidecar.source, path, message));
         }
     }
-    let inputs = entries.into_values().map(|e| Outbound::new(view, port, (e.addresses, e.chains), real, e.services));
+    let Here { entries, mut problems } = here;
     problems.sort();
     problems.dedup();
+    let inputs =
+        entries.into_values().map(|(e, real, _)| Outbound::new(view, port, (e.addresses, e.chains), real, e.services));
     Built { resources: inputs.map(|input| renderer.get(&input)).collect(), problems }
 }
 
+/// The listeners on a port while they are put together: each with whether it has a socket of its own, and whether it
+/// is finished.
+#[derive(Default)]
+struct Here {
+    entries: BTreeMap<Arc<str>, (Entry, bool, bool)>,
+    problems: Vec<Problem>,
+}
+
+impl Here {
+    /// Adds what the services want that a listener lets in.
+    fn fill(&mut self, view: &View<'_>, port: u16) {
+        let own = view.listener.and_then(|l| l.port.as_ref());
+        let ports: Vec<(&Shared<Service>, ServicePort)> = match own {
+            None => ports_on(view.services_on(port), port),
+            Some(own) => {
+                let services = match own.number == 0 || own.protocol == Protocol::HttpProxy {
+                    true => view.imported_services(),
+                    false => view.services_on(port),
+                };
+                let as_named = ServicePort {
+                    name: own.name.clone(),
+                    number: port,
+                    protocol: own.protocol,
+                    target: TargetPort::Number(port),
+                };
+                services.into_iter().map(|s| (s, as_named.clone())).collect()
+            }
+        };
+        let mut site = Site::new(view, port);
+        site.grpc_web = ports.iter().any(|(_, p)| p.protocol == Protocol::GrpcWeb);
+        let by_request = |s: &Service, p: &ServicePort| s.resolution == Resolution::DynamicDns && p.protocol.is_http();
+        let dynamic = ports.iter().filter(|(s, p)| by_request(s, p)).map(|(s, _)| Cache::of(&s.host, Family::of(view)));
+        site.dynamic = dynamic.collect();
+        for (service, service_port) in &ports {
+            self.add(&site, service, service_port);
+        }
+    }
+
+    fn add(&mut self, site: &Site<'_>, service: &Shared<Service>, service_port: &ServicePort) {
+        let port = site.port;
+        let note = |text: String| Problem::warning(&service.source, FieldPath::new("spec").field("ports"), text);
+        let wildcard = site.fixed.is_none() && service_port.protocol.is_http();
+        let wanted = site.wanted(service, service_port);
+        let objection = reserved::objection(site.view, port, wildcard, site.real && port != 0);
+        if let Some(why) = objection.filter(|_| !wanted.is_empty()) {
+            self.problems.push(note(why));
+            return;
+        }
+        for mut wanted in wanted {
+            self.problems.append(&mut wanted.problems);
+            if let Err((loser, text)) = place(&mut self.entries, wanted, port, site.real)
+                && !(service.dials_endpoints() && (service.is_headless() || !service.selector.is_empty()))
+            {
+                self.problems.push(Problem { object: loser, ..note(text) });
+            }
+        }
+    }
+}
+
+/// The ports of this number, with their services.
+fn ports_on<'a>(services: Vec<&'a Shared<Service>>, port: u16) -> Vec<(&'a Shared<Service>, ServicePort)> {
+    let of = |s: &'a Shared<Service>| s.ports.iter().filter(move |p| p.number == port).map(move |p| (s, p.clone()));
+    services.into_iter().flat_map(of).collect()
+}
+
 /// Puts what a service wants where it belongs. Where that fails: whose object has no effect there, and why.
-fn place(entries: &mut BTreeMap<Arc<str>, Entry>, wanted: Wanted, port: u16) -> Result<(), (ObjectRef, String)> {
+fn place(
+    entries: &mut BTreeMap<Arc<str>, (Entry, bool, bool)>,
+    wanted: Wanted,
+    port: u16,
+    real: bool,
+) -> Result<(), (ObjectRef, String)> {
     let Some(address) = wanted.addresses.first().cloned() else { return Ok(()) };
-    let Some(entry) = entries.get_mut(&address) else {
-        entries.insert(address, Entry::new(wanted));
+    let Some((entry, _, locked)) = entries.get_mut(&address) else {
+        entries.insert(address, (Entry::new(wanted), real, false));
         return Ok(());
     };
+    if *locked {
+        return Ok(());
+    }
     let (here, service) = (entry.services.first().cloned(), wanted.service.clone());
     let said = |winner: &ObjectRef| {
         format!(

@@ -22,8 +22,12 @@ pub(super) struct Site<'a> {
     pub(super) port: u16,
     /// The addresses that stand for every local one.
     pub(super) wildcards: Vec<Arc<str>>,
-    /// Where clients send by themselves, if their traffic is not captured.
-    pub(super) loopbacks: Option<Vec<Arc<str>>>,
+    /// The addresses of all listeners here, where they are not the services' own.
+    pub(super) fixed: Option<Vec<Arc<str>>>,
+    /// Whether listeners have sockets of their own: traffic to them is not captured.
+    pub(super) real: bool,
+    /// Whether the port is one that a Sidecar names, whatever ports services have.
+    pub(super) own_port: bool,
     /// Whether some service on the port is asked by gRPC-Web.
     pub(super) grpc_web: bool,
     /// The names of hosts on the port that are resolved when they are asked for.
@@ -41,11 +45,17 @@ impl<'a> Site<'a> {
     /// The site of a port.
     pub(super) fn new(view: &'a View<'a>, port: u16) -> Self {
         let captured = view.key.face.as_ref().is_none_or(|f| f.interception != Interception::None);
+        let listener = view.listener;
+        let apart = listener.is_some_and(|l| l.captured == Some(false) || l.is_unix());
+        let real = !captured || apart;
+        let bind = listener.and_then(|l| l.bind.clone()).map(|bind| vec![bind]);
         Self {
             view,
             port,
             wildcards: wildcards(view),
-            loopbacks: (!captured).then(|| loopbacks(view)),
+            fixed: bind.or_else(|| real.then(|| loopbacks(view))),
+            real,
+            own_port: listener.is_some_and(|l| l.port.is_some()),
             grpc_web: false,
             dynamic: Vec::new(),
             settings: Settings::of(view),
@@ -64,17 +74,25 @@ impl<'a> Site<'a> {
 
     /// Requests are told apart by their host, so all services share the wildcard address.
     fn requests(&self, service: &Service, protocol: Protocol) -> Wanted {
-        let addresses = self.loopbacks.as_ref().unwrap_or(&self.wildcards);
+        let addresses = self.fixed.as_ref().unwrap_or(&self.wildcards);
         let detects = self.is_wildcard(addresses) && protocol != Protocol::HttpProxy;
         let takes = if detects { Match::detected_http() } else { Match::default() };
         Wanted {
-            http: Some(self.http_chain(takes, addresses, self.port.to_string())),
+            http: Some(self.http_chain(takes, addresses, self.shared_routes(addresses))),
             addresses: addresses.clone(),
             protocol,
             speaks: if detects { Protocol::Auto } else { protocol },
             tcp: Vec::new(),
             problems: Vec::new(),
             service: service.source.clone(),
+        }
+    }
+
+    /// The name of the routes that all services of a listener share: its port, or its socket.
+    fn shared_routes(&self, addresses: &[Arc<str>]) -> String {
+        match (self.port, addresses.first()) {
+            (0, Some(socket)) => socket.to_string(),
+            _ => self.port.to_string(),
         }
     }
 
@@ -88,7 +106,7 @@ impl<'a> Site<'a> {
             ..Match::default()
         };
         let routes = match wildcard {
-            true => self.port.to_string(),
+            true => self.shared_routes(&place.addresses),
             false => format!("{}:{}", service.host, self.port),
         };
         let http = || self.http_chain(Match::detected_http(), &place.addresses, routes);
@@ -123,13 +141,13 @@ impl<'a> Site<'a> {
     /// Where bytes to a service arrive.
     fn places(&self, service: &Service, port: &ServicePort) -> Vec<Place> {
         let at = |addresses: Vec<Arc<str>>| Place { addresses, block: None };
-        if let Some(loopbacks) = &self.loopbacks {
-            return vec![at(loopbacks.clone())];
+        if let Some(fixed) = &self.fixed {
+            return vec![at(fixed.clone())];
         }
         let addresses = self.view.addresses(service);
         if addresses.is_empty() {
             return match service.resolution {
-                Resolution::Passthrough => self.instances(service, port),
+                Resolution::Passthrough if !self.own_port => self.instances(service, port),
                 _ => vec![at(self.wildcards.clone())],
             };
         }

@@ -4,7 +4,7 @@
 use super::{ACCEPT_AT_ONCE, bound};
 use crate::{
     id::ResourceType,
-    model::{Interception, OutboundPolicy},
+    model::{Destination, Interception, OutboundPolicy},
     pb::{
         self,
         envoy::config::{core::v3::TrafficDirection, listener::v3::Listener},
@@ -13,6 +13,7 @@ use crate::{
     translate::{
         Input, Resource,
         access_log::AccessLog,
+        cluster::outbound_name,
         filter_chain::{Chain, Match},
         network_filter::{BLACK_HOLE, PASSTHROUGH, Tcp},
     },
@@ -25,15 +26,21 @@ const NAME: &str = "virtualOutbound";
 /// What happens to connections that no service is known for.
 pub(super) fn unknown(view: &View<'_>) -> Tcp {
     let mesh = &view.snapshot.mesh;
-    let cluster = match mesh.outbound_policy {
-        OutboundPolicy::AllowAny => PASSTHROUGH,
-        OutboundPolicy::RegistryOnly => BLACK_HOLE,
+    let cluster: Arc<str> = match view.outbound_policy() {
+        (OutboundPolicy::AllowAny, Some(proxy)) => proxy_cluster(proxy).into(),
+        (OutboundPolicy::AllowAny, None) => PASSTHROUGH.into(),
+        (OutboundPolicy::RegistryOnly, _) => BLACK_HOLE.into(),
     };
     Tcp {
         idle_timeout: view.key.face.as_ref().and_then(|f| f.settings.idle_timeout),
         log: AccessLog::to(&mesh.access_log_file),
         ..Tcp::to(cluster)
     }
+}
+
+/// The cluster of the proxy that traffic goes to that no service is known for.
+pub(in crate::translate) fn proxy_cluster(proxy: &Destination) -> String {
+    outbound_name(proxy.port.unwrap_or_default(), &proxy.subset, &proxy.host)
 }
 
 /// Everything that the listener is made from.

@@ -3,7 +3,7 @@
 use super::{gateway::meeting, select::PLAIN_HTTP};
 use crate::{
     id::{Host, fingerprint},
-    model::{LoadBalancerKind, Role, TrafficPolicy, VirtualService},
+    model::{EgressListener, LoadBalancerKind, Role, TrafficPolicy, VirtualService},
     snapshot::{Delta, View},
     translate::part::{Affected, Unit},
 };
@@ -31,6 +31,9 @@ pub(in crate::translate) fn affected(old: &View<'_>, new: &View<'_>, delta: &Del
             ports.add_host(view, &host);
             ports.add_routing(view, &host);
         }
+    }
+    if !ports.0.is_empty() && new.egress().iter().any(EgressListener::is_unix) {
+        ports.0.insert(Unit::Port(0));
     }
     Affected::Units(ports.0)
 }

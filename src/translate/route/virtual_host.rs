@@ -12,9 +12,11 @@ use crate::{
         Decorator, DirectResponseAction, Route, RouteAction, VirtualHost, route::Action,
         route_action::ClusterSpecifier, virtual_host::TlsRequirementType,
     },
-    translate::{Input, Resource, cluster::outbound_name},
+    snapshot::View,
+    translate::{Input, Resource, cluster::outbound_name, listener::proxy_cluster},
 };
 use prost::Message;
+use std::sync::Arc;
 
 /// The cluster that sends connections where they were going.
 const PASSTHROUGH: &str = "PassthroughCluster";
@@ -54,8 +56,8 @@ pub(super) enum Routes {
     Rule(Shared<RuleRoutes>),
     /// Where several VirtualServices say, at a gateway.
     Rules(Vec<Shared<RuleRoutes>>),
-    /// Where requests go that no host is known for.
-    Unknown(OutboundPolicy),
+    /// Where requests go that no host is known for: nowhere, or to this cluster.
+    Unknown(Option<Arc<str>>),
 }
 
 /// What the route to a service is made from.
@@ -80,7 +82,7 @@ impl Input for Facade {
                 Routes::Service(service) => vec![to_service(service)],
                 Routes::Rule(rule) => rule::routes(rule),
                 Routes::Rules(rules) => merged(rules, self.alternative),
-                Routes::Unknown(policy) => vec![unknown(*policy)],
+                Routes::Unknown(cluster) => vec![unknown(cluster.as_deref())],
             },
             include_request_attempt_count: self.attempts,
             require_tls: if self.redirect { TlsRequirementType::All } else { TlsRequirementType::None }.into(),
@@ -117,23 +119,21 @@ fn to_service(service: &ServiceRoute) -> Route {
 }
 
 /// What becomes of requests that no host is known for.
-fn unknown(policy: OutboundPolicy) -> Route {
-    let (name, action) = match policy {
-        OutboundPolicy::AllowAny => {
-            ("allow_any", Action::Route(to_cluster(ClusterSpecifier::Cluster(PASSTHROUGH.into()), None)))
-        }
-        OutboundPolicy::RegistryOnly => {
-            ("block_all", Action::DirectResponse(DirectResponseAction { status: 502, ..Default::default() }))
-        }
+fn unknown(cluster: Option<&str>) -> Route {
+    let (name, action) = match cluster {
+        Some(cluster) => ("allow_any", Action::Route(to_cluster(ClusterSpecifier::Cluster(cluster.into()), None))),
+        None => ("block_all", Action::DirectResponse(DirectResponseAction { status: 502, ..Default::default() })),
     };
     Route { name: name.into(), r#match: Some(matcher::any()), action: Some(action), ..Default::default() }
 }
 
 /// The virtual host for requests that no host is known for.
-pub(super) fn catch_all(policy: OutboundPolicy) -> Facade {
-    let name = match policy {
-        OutboundPolicy::AllowAny => "allow_any",
-        OutboundPolicy::RegistryOnly => "block_all",
+pub(super) fn catch_all(view: &View<'_>) -> Facade {
+    let cluster: Option<Arc<str>> = match view.outbound_policy() {
+        (OutboundPolicy::AllowAny, Some(proxy)) => Some(proxy_cluster(proxy).into()),
+        (OutboundPolicy::AllowAny, None) => Some(PASSTHROUGH.into()),
+        (OutboundPolicy::RegistryOnly, _) => None,
     };
-    Facade::new(name.into(), vec!["*".into()], Routes::Unknown(policy))
+    let name = if cluster.is_some() { "allow_any" } else { "block_all" };
+    Facade::new(name.into(), vec!["*".into()], Routes::Unknown(cluster))
 }

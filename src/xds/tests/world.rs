@@ -7,9 +7,10 @@ mod rules;
 use crate::{
     id::{Host, Kind, Namespace, ObjectRef},
     model::{
-        Change, ClusterNode, Distribution, ExportTo, Features, Labels, Locality, Mesh, MtlsMode, NamespaceInfo, Node,
-        Object, OutboundPolicy, PeerAuthentication, Pod, Protocol, Registry, Resolution, Service, ServicePort, Slice,
-        SliceEndpoint, SliceGroup, State, TargetPort, Vip,
+        Change, ClusterNode, Distribution, EgressHost, EgressListener, EgressNamespace, ExportTo, Features, Labels,
+        ListenerPort, Locality, Mesh, MtlsMode, NamespaceInfo, Node, Object, OutboundPolicy, PeerAuthentication, Pod,
+        Protocol, Registry, Resolution, Service, ServicePort, Sidecar, Slice, SliceEndpoint, SliceGroup, State,
+        TargetPort, Vip,
     },
     parse,
 };
@@ -56,7 +57,7 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
     let kind = prop_oneof![
         5 => Just(0u8), 5 => Just(1u8), 3 => Just(2u8), 4 => Just(3u8), 4 => Just(4u8), 1 => Just(5u8), 1 => Just(6u8),
         1 => Just(7u8), 4 => Just(8u8), 3 => Just(9u8), 3 => Just(10u8),
-        3 => Just(11u8), 1 => Just(12u8)
+        3 => Just(11u8), 1 => Just(12u8), 4 => Just(13u8)
     ];
     (kind, 0u8..12, any::<[u8; 6]>(), prop::bool::weighted(0.25)).prop_map(|(kind, which, how, gone)| Op {
         kind,
@@ -82,6 +83,7 @@ impl Op {
             10 => self.peer_authentication(),
             11 => self.gateway(),
             12 => self.secret(),
+            13 => self.sidecar(),
             _ => self.mesh(),
         };
         let state = match self.gone {
@@ -236,6 +238,32 @@ impl Op {
         let source = ObjectRef::new(Kind::NAMESPACE, "", &*name);
         let labels = labels(&[("level", self.pick(0, &["low", "high"]))]);
         (source, Object::Namespace(NamespaceInfo { name, labels, annotations: self.nearness() }))
+    }
+
+    fn sidecar(&self) -> (ObjectRef, Object) {
+        let (namespace, name) = (self.namespace(), self.name("c"));
+        let source = ObjectRef::new(Kind::SIDECAR, namespace.clone(), name.as_str());
+        let named = |at: usize| EgressHost {
+            namespace: self.pick(at, &[EgressNamespace::Any, EgressNamespace::Own, EgressNamespace::Named("a".into())]),
+            host: self.pick(at + 1, &["*".into(), self.some_host(at), self.some_host(at + 1)]),
+            excluded: self.how[at].is_multiple_of(7),
+        };
+        let port = ListenerPort { number: self.pick(4, &PORTS), protocol: self.pick(5, &PROTOCOLS).0, name: "".into() };
+        let listener = |port, hosts| EgressListener { port, bind: None, captured: None, hosts };
+        let rest = listener(None, vec![named(1), named(2)]);
+        let sidecar = Sidecar {
+            source: source.clone(),
+            created: i64::from(self.how[0] % 3),
+            selector: if self.how[3].is_multiple_of(3) { labels(&[("version", "v1")]) } else { Labels::new() },
+            egress: match self.how[5].is_multiple_of(3) {
+                true => vec![listener(Some(port), vec![named(3)]), rest],
+                false => vec![rest],
+            },
+            outbound: self.how[4].is_multiple_of(3).then_some((OutboundPolicy::RegistryOnly, None)),
+            ingress: Vec::new(),
+            inbound_pool: None,
+        };
+        (source, Object::Sidecar(Box::new(sidecar)))
     }
 
     fn peer_authentication(&self) -> (ObjectRef, Object) {
