@@ -20,7 +20,7 @@ use std::{
 const ROOTS: &str = include_str!("roots.txt");
 
 /// Our own files, below `proto/`.
-const OWN: &[&str] = &["istio/v1/auth/ca.proto"];
+const OWN: &[&str] = &["grpc/health/v1/health.proto", "istio/networking/nds/v1/nds.proto", "istio/v1/auth/ca.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");

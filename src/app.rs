@@ -7,6 +7,7 @@ mod log;
 mod tests;
 
 use crate::{
+    agent,
     config::{self, Address, Discovery, Place, Serving},
     debug::{self, Debug},
     model::Mesh,
@@ -24,6 +25,7 @@ use std::{
     io,
     net::SocketAddr,
     path::Path,
+    process::ExitCode,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
@@ -49,6 +51,23 @@ pub fn discovery(options: Discovery) -> Result<()> {
         app.run(async || signals.next().await).await
     });
     // What is still being computed is for nobody.
+    runtime.shutdown_background();
+    result
+}
+
+/// Runs the agent beside an Envoy, until that ends or it is asked to end, and tells how Envoy ended.
+///
+/// # Errors
+///
+/// When it cannot start or cannot go on; the text says why.
+pub fn agent(options: config::Agent) -> Result<ExitCode> {
+    log::start(&options.log);
+    // One thread is enough for one pod, and takes the least memory.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting a thread")?;
+    let result = runtime.block_on(async {
+        let mut signals = Signals::new().context("listening for signals")?;
+        agent::run(options, config::environment(), async || signals.next().await).await
+    });
     runtime.shutdown_background();
     result
 }

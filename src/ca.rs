@@ -25,7 +25,7 @@ pub use keeper::{Keeper, Options, now};
 pub use key::{KeyKind, PrivateKey};
 pub use metrics::Metrics;
 pub use rotation::{Phase, Rotation, Step};
-pub use secret::{Svid, WorkloadSecrets};
+pub use secret::{Svid, WorkloadSecrets, roots};
 pub use service::Service;
 pub use signer::{Limits, Refused, Signer};
 

@@ -23,6 +23,8 @@ struct Cli {
 enum Command {
     /// Run the control plane.
     Discovery(Box<config::Discovery>),
+    /// Run the agent beside an Envoy, and that Envoy.
+    Agent(Box<config::Agent>),
     /// Print what a proxy would be served, from files.
     Translate(Translate),
     /// Print what is wrong with the objects in files.
@@ -148,6 +150,7 @@ pub fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Discovery(options) => app::discovery(*options).map(|()| ExitCode::SUCCESS),
+        Command::Agent(options) => app::agent(*options),
         Command::Translate(args) => offline::translate(args),
         Command::Validate(args) => offline::validate(args),
         Command::Bootstrap(options) => bootstrap::bootstrap(&options),

@@ -3,6 +3,7 @@
 //! Flags have Istio's own spellings as aliases, and Istio's names in the environment. What has no meaning here is
 //! accepted, and said to have none (`config/unused.rs`).
 
+mod agent;
 mod authority;
 mod log;
 mod time;
@@ -11,6 +12,7 @@ mod unused;
 use clap::{ArgAction, Args};
 use std::{ffi::OsString, fmt, path::PathBuf, str::FromStr, time::Duration};
 
+pub use agent::{Agent, AgentRole, Discovering, Dns, Envoy, Identity};
 pub use authority::{Authority, TokenIssuer};
 pub use log::{Level, Levels};
 pub use unused::Unused;

@@ -11,7 +11,7 @@ const RANKS: &[&[&str]] = &[
     &["pb", "id"],
     &["problem"],
     &["api", "model", "config"],
-    &["parse", "snapshot", "peer"],
+    &["parse", "snapshot", "peer", "bootstrap"],
     &["translate", "store"],
     &["source", "xds", "ca", "webhook"],
     &["controller", "debug", "agent", "plan"],
@@ -19,7 +19,7 @@ const RANKS: &[&[&str]] = &[
     &["cli"],
 ];
 /// Rooms whose results depend on nothing but their arguments.
-const PURE: &[&str] = &["id", "problem", "api", "model", "parse", "snapshot", "translate"];
+const PURE: &[&str] = &["id", "problem", "api", "model", "parse", "snapshot", "bootstrap", "translate"];
 const IMPURE: &[&str] = &[
     "tokio",
     "tonic",

@@ -4,8 +4,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod api;
 pub mod app;
+pub mod bootstrap;
 pub mod ca;
 pub mod cli;
 pub mod config;

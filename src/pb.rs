@@ -20,7 +20,7 @@ mod generated {
 
 /// Tags of spans: the package's own name is that of a crate which pure rooms may not use.
 pub use generated::envoy::r#type::tracing::v3 as span;
-pub use generated::{envoy, google, istio, xds};
+pub use generated::{envoy, google, grpc, istio, xds};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use google::protobuf::{

@@ -1,13 +1,11 @@
 //! Offline: what the files would mean, without a running control plane. Translate for one proxy, validate, and
 //! hold translations against golden files.
 
-mod bootstrap;
 mod golden;
 mod proxy;
 mod served;
 mod world;
 
-pub use bootstrap::Bootstrap;
 pub use golden::{Outcome, golden};
 pub use proxy::{Proxy, ProxyError};
 pub use served::Listing;

@@ -5,6 +5,7 @@
 //! [`Registry`] shows all of it to debug pages.
 
 mod cache;
+mod local;
 mod metrics;
 mod registry;
 mod server;
@@ -18,6 +19,7 @@ mod cost;
 mod tests;
 
 pub use cache::{Engine, Lease};
+pub use local::{Asked, Local};
 pub use metrics::{Counter, Metrics};
 pub use registry::{Connection, Registry};
 pub use server::{DebugHook, Options, Secrets, Server};

@@ -2,21 +2,15 @@
 //! proxies without an agent.
 
 use crate::{
-    ca::{self, Directory, Keeper, Limits, Service, Signer, Svid, WorkloadSecrets, serving},
+    ca::{self, Directory, Keeper, Limits, Service, Signer, WorkloadSecrets, serving},
     config::{Authority, Place, TokenIssuer},
     debug,
-    id::ResourceType,
-    pb::envoy::{
-        config::core::v3::{DataSource, data_source::Specifier},
-        extensions::transport_sockets::tls::v3::{CertificateValidationContext, Secret, TlsCertificate, secret::Type},
-    },
     peer::{Authenticator, Caller, Evidence, Issuer, Keys},
     store::Reader,
     translate::Resource,
     xds::{Secrets, Server},
 };
 use anyhow::{Context as _, Result, anyhow};
-use prost::Message as _;
 use rustls::ServerConfig;
 use std::{
     fs,
@@ -147,7 +141,7 @@ impl Secrets for Served {
         tokio::spawn(async move {
             loop {
                 if let Some(svid) = &*svids.borrow_and_update() {
-                    sender.send_replace(resources(svid).into());
+                    sender.send_replace(svid.resources().into());
                 }
                 tokio::select! {
                     () = sender.closed() => return,
@@ -157,23 +151,6 @@ impl Secrets for Served {
         });
         receiver
     }
-}
-
-/// The workload's certificate and the mesh's roots, by the names that listeners and clusters ask for.
-fn resources(svid: &Svid) -> Vec<Resource> {
-    let inline = |text: &str| {
-        let specifier = Some(Specifier::InlineBytes(text.as_bytes().to_vec().into()));
-        Some(DataSource { specifier, ..Default::default() })
-    };
-    let certificate =
-        TlsCertificate { certificate_chain: inline(&svid.chain), private_key: inline(&svid.key), ..Default::default() };
-    let roots = CertificateValidationContext { trusted_ca: inline(&svid.roots), ..Default::default() };
-    let secrets = [("default", Type::TlsCertificate(certificate)), ("ROOTCA", Type::ValidationContext(roots))];
-    let resource = |(name, kind): (&str, Type)| {
-        let secret = Secret { name: name.to_owned(), r#type: Some(kind) };
-        Resource::new(ResourceType::Secret, name, secret.encode_to_vec(), Vec::new())
-    };
-    secrets.map(resource).into()
 }
 
 fn keys(given: &TokenIssuer) -> Result<Keys, String> {

@@ -1,9 +1,14 @@
 //! Private keys. They print nothing of themselves.
 
 use super::Error;
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256, RsaKeySize, SignatureAlgorithm};
-use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
-use std::{fmt, str::FromStr};
+use crate::id::Spiffe;
+use rcgen::{
+    CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256,
+    RsaKeySize, SanType, SignatureAlgorithm, string::Ia5String,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use std::{fmt, ops::Range, str::FromStr};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// The kinds of keys that are made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -74,6 +79,34 @@ impl PrivateKey {
         let pair = KINDS.iter().find_map(|kind| KeyPair::from_der_and_sign_algo(&der, kind).ok());
         let unknown = Error::Unusable(file, "holds a key that is neither RSA nor ECDSA on P-256 or P-384");
         Ok(Self { pair: pair.ok_or(unknown)?, pem: pem.to_owned() })
+    }
+
+    /// A request for a certificate of an identity with this key, as PEM (PKCS#10).
+    ///
+    /// # Errors
+    ///
+    /// When the library fails.
+    pub fn request(&self, identity: &Spiffe) -> Result<String, Error> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.subject_alt_names = vec![SanType::URI(Ia5String::try_from(identity.to_string())?)];
+        Ok(params.serialize_request(&self.pair)?.pem()?)
+    }
+
+    /// When a certificate, the first of a PEM file, holds, in seconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// When it is no certificate, or not this key's.
+    pub fn validity(&self, file: &'static str, pem: &str) -> Result<Range<u64>, Error> {
+        let broken = || Error::Unusable(file, "holds no certificate in PEM");
+        let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| broken())?;
+        let (_, certificate) = X509Certificate::from_der(&der).map_err(|_| broken())?;
+        if certificate.public_key().subject_public_key.data.as_ref() != self.pair.public_key_raw() {
+            return Err(Error::Unusable(file, "is not the certificate of the private key beside it"));
+        }
+        let at = |seconds: i64| u64::try_from(seconds).unwrap_or(0);
+        Ok(at(certificate.validity().not_before.timestamp())..at(certificate.validity().not_after.timestamp()))
     }
 
     /// The key as PEM: for storage, and for nothing that people look at.

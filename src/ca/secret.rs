@@ -2,7 +2,15 @@
 //! whenever the authority changes.
 
 use super::{Csr, Names, PrivateKey, Refused, Signer, key::KeyKind, now};
-use crate::id::Spiffe;
+use crate::{
+    id::{ResourceType, Spiffe},
+    pb::envoy::{
+        config::core::v3::{DataSource, data_source::Specifier},
+        extensions::transport_sockets::tls::v3::{CertificateValidationContext, Secret, TlsCertificate, secret::Type},
+    },
+    translate::Resource,
+};
+use prost::Message as _;
 use std::{
     fmt,
     hash::{BuildHasher as _, RandomState},
@@ -29,6 +37,39 @@ impl fmt::Debug for Svid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Svid")
     }
+}
+
+impl Svid {
+    /// The certificate with its key as a secret of this name, as Envoy takes it.
+    pub fn certificate(&self, name: &str) -> Resource {
+        let certificate = TlsCertificate {
+            certificate_chain: inline(&self.chain),
+            private_key: inline(&self.key),
+            ..Default::default()
+        };
+        resource(name, Type::TlsCertificate(certificate))
+    }
+
+    /// The workload's certificate and the mesh's roots, by the names that listeners and clusters ask for.
+    pub fn resources(&self) -> [Resource; 2] {
+        [self.certificate("default"), roots("ROOTCA", &self.roots)]
+    }
+}
+
+/// Roots, as PEM, as a secret of this name, as Envoy takes it.
+pub fn roots(name: &str, pem: &str) -> Resource {
+    let context = CertificateValidationContext { trusted_ca: inline(pem), ..Default::default() };
+    resource(name, Type::ValidationContext(context))
+}
+
+fn resource(name: &str, kind: Type) -> Resource {
+    let secret = Secret { name: name.to_owned(), r#type: Some(kind) };
+    Resource::new(ResourceType::Secret, name, secret.encode_to_vec(), Vec::new())
+}
+
+fn inline(text: &str) -> Option<DataSource> {
+    let specifier = Some(Specifier::InlineBytes(text.as_bytes().to_vec().into()));
+    Some(DataSource { specifier, ..Default::default() })
 }
 
 /// Makes certificates of workloads, with their keys.

@@ -2,8 +2,9 @@
 
 use super::{Output, ProxyType, offline::world};
 use crate::{
+    bootstrap::{self, ControlPlane, Proof},
     model::Role,
-    plan::{Bootstrap, Proxy},
+    plan::Proxy,
 };
 use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
@@ -57,20 +58,18 @@ pub(super) fn bootstrap(args: &Options) -> Result<ExitCode> {
     let (host, port) = args.discovery_address.rsplit_once(':').ok_or_else(wrong)?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let secret = args.token_secret.to_string_lossy();
-    let bootstrap = Bootstrap {
+    let control_plane = ControlPlane {
         host,
         port: port.parse().map_err(|_| wrong())?,
         server_name: args.server_name.as_deref().unwrap_or(host),
-        roots: &args.root_cert,
-        token_secret: &secret,
-        admin_port: args.admin_port,
+        proof: Proof::Token { roots: &args.root_cert, secret: &secret },
     };
     if args.write_token_secret {
         let directory = args.token.rsplit_once('/').map_or(".", |(directory, _)| directory);
-        let text = Bootstrap::token_secret(&args.token, directory).to_string();
+        let text = bootstrap::token_secret(&args.token, directory).to_string();
         fs::write(&args.token_secret, text).with_context(|| secret.to_string())?;
     }
-    let json = bootstrap.of(&node);
+    let json = bootstrap::bootstrap(&bootstrap::agentless(&node), &control_plane, args.admin_port);
     match args.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&json)?),
         Output::Yaml => print!("{}", serde_norway::to_string(&json)?),

@@ -66,6 +66,7 @@ pub fn node(json: &Value) -> Result<Node, String> {
         },
         identity: match (metadata.text("ISTIO_VERSION"), metadata.text("IDENTITY")) {
             (_, "ads") => IdentitySource::ControlPlane,
+            (_, "agent") => IdentitySource::Agent,
             ("", _) => IdentitySource::None,
             _ => IdentitySource::Agent,
         },

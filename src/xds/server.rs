@@ -194,8 +194,8 @@ impl Server {
     }
 }
 
-type Responses<T> = ReceiverStream<Result<T, Status>>;
-type Served<T> = Result<Response<Responses<T>>, Status>;
+pub(super) type Responses<T> = ReceiverStream<Result<T, Status>>;
+pub(super) type Served<T> = Result<Response<Responses<T>>, Status>;
 
 #[tonic::async_trait]
 impl ads::AggregatedDiscoveryService for Server {

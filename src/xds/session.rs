@@ -37,7 +37,7 @@ use tonic::{Status, Streaming};
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How much may wait to be sent before the client's requests wait too.
-const MAX_OUTBOX: usize = 2 * ResourceType::ALL.len();
+pub(super) const MAX_OUTBOX: usize = 2 * ResourceType::ALL.len();
 
 /// What agents report of their workloads' health; no subscription.
 const HEALTH: &str = "type.googleapis.com/istio.v1.HealthInformation";

@@ -3,6 +3,7 @@
 //! Most tests share one world. Each has a service of its own in it, so that none sees what another applies.
 
 mod actions;
+mod agent;
 mod changes;
 mod identity;
 mod matches;

@@ -5,7 +5,7 @@ use super::{
     client::{Client, Request},
     eventually,
     network::Place,
-    process::{Process, User, command},
+    process::{Launch, Process, User},
     run,
 };
 use serde_json::Value;
@@ -19,9 +19,7 @@ use std::{
 /// A running Envoy.
 #[derive(Debug)]
 pub(crate) struct Envoy {
-    place: Place,
-    user: User,
-    config: PathBuf,
+    launch: Launch,
     admin: SocketAddr,
     process: Process,
     client: Client,
@@ -36,8 +34,23 @@ impl Envoy {
             Some("TPROXY") => User::TransparentProxy,
             _ => User::Proxy,
         };
-        let process = launch(place, user, &config);
-        Self { place: place.clone(), user, config, admin: bootstrap.admin, process, client: Client::new(place) }
+        Self::launched(launch(place, user, &config), bootstrap.admin)
+    }
+
+    /// An Envoy with a bootstrap that somebody else wrote.
+    pub(crate) fn of_file(place: &Place, config: &Path, admin: SocketAddr, log: PathBuf) -> Self {
+        Self::launched(Launch { log, ..launch(place, User::Proxy, config) }, admin)
+    }
+
+    /// An Envoy that this starts, or an agent that starts it.
+    pub(crate) fn launched(launch: Launch, admin: SocketAddr) -> Self {
+        let (process, client) = (launch.start(), Client::new(&launch.place));
+        Self { launch, admin, process, client }
+    }
+
+    /// The process: Envoy's, or that of the agent which started it.
+    pub(crate) fn process(&mut self) -> &mut Process {
+        &mut self.process
     }
 
     /// Where its admin interface listens, in its place.
@@ -52,7 +65,7 @@ impl Envoy {
 
     /// Starts it again after it ended.
     pub(crate) fn restart(&mut self) {
-        self.process = launch(&self.place, self.user, &self.config);
+        self.process = self.launch.start();
     }
 
     /// Asks the admin interface.
@@ -122,10 +135,16 @@ impl Envoy {
     }
 }
 
-fn launch(place: &Place, user: User, config: &Path) -> Process {
-    let mut command = command(place, run().envoy(), user);
-    command.arg("-c").arg(config);
-    command.args(["--concurrency", "1", "--disable-hot-restart", "--drain-strategy", "immediate"]);
-    command.args(["--log-level", "warning", "--local-address-ip-version", "v4"]);
-    Process::start(command, config.with_extension("log"))
+fn launch(place: &Place, user: User, config: &Path) -> Launch {
+    let path = config.display().to_string();
+    let words = ["-c", &path, "--concurrency", "1", "--disable-hot-restart", "--drain-strategy", "immediate"];
+    let more = ["--log-level", "warning", "--local-address-ip-version", "v4"];
+    Launch {
+        place: place.clone(),
+        user,
+        program: run().envoy().to_owned(),
+        words: words.iter().chain(&more).map(|word| (*word).to_owned()).collect(),
+        variables: Vec::new(),
+        log: config.with_extension("log"),
+    }
 }

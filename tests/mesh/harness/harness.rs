@@ -1,6 +1,7 @@
 //! What the tests and the demo run mainsheet with: real Envoys, workloads, and a network that looks to both
 //! like that of a cluster. Everything stands in network namespaces and directories of one run, and ends with it.
 
+mod agent;
 mod bootstrap;
 mod capture;
 mod client;
@@ -12,13 +13,14 @@ mod process;
 mod run;
 mod world;
 
+pub(crate) use agent::{AgentFiles, AgentPorts};
 pub(crate) use bootstrap::{Bootstrap, sidecar_node};
 pub(crate) use client::{Client, Reply, Request};
 pub(crate) use control_plane::{ControlPlane, Ports, free_port, program};
 pub(crate) use envoy::Envoy;
 pub(crate) use network::{Network, Place, may_make_namespaces};
 pub(crate) use pod::Pod;
-pub(crate) use process::Process;
+pub(crate) use process::{Launch, Process};
 pub(crate) use run::{Run, run};
 pub(crate) use world::{Workload, World};
 

@@ -24,6 +24,12 @@ pub(crate) struct Pod {
     pub(crate) delta: bool,
     /// Whether its sidecar has a certificate of the mesh, which it gets for a token.
     pub(crate) identity: bool,
+    /// Whether that is the business of an agent beside it.
+    pub(crate) agent: bool,
+    /// Whether the agent leaves it to others to start its sidecar.
+    pub(crate) apart: bool,
+    /// What is in the agent's environment beside the usual.
+    pub(crate) variables: Vec<(String, String)>,
     /// The ports that it answers HTTP on.
     pub(crate) http: Vec<u16>,
     /// The ports that it answers lines of text on.
@@ -46,6 +52,9 @@ impl Pod {
             captured: true,
             delta: true,
             identity: false,
+            agent: false,
+            apart: false,
+            variables: Vec::new(),
             http: vec![8080, 8081, 8082, 8083],
             tcp: vec![9000],
             calls: Vec::new(),
@@ -62,6 +71,24 @@ impl Pod {
     pub(crate) fn with_identity(mut self) -> Self {
         self.identity = true;
         self.labels.insert("security.istio.io/tlsMode".into(), "istio".into());
+        self
+    }
+
+    /// With an agent that starts the sidecar and gets it a certificate of the mesh.
+    pub(crate) fn with_agent(mut self) -> Self {
+        self.agent = true;
+        self.with_identity()
+    }
+
+    /// With an agent that gets the sidecar a certificate of the mesh, and leaves it to others to start that.
+    pub(crate) fn with_agent_apart(mut self) -> Self {
+        self.apart = true;
+        self.with_agent().variable("DISABLE_ENVOY", "true")
+    }
+
+    /// With this in the agent's environment.
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 

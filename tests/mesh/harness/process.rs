@@ -24,10 +24,22 @@ impl Process {
         Self { child, log }
     }
 
-    /// Ends it at once, with no chance to say goodbye.
+    /// Ends it and what it started at once, with no chance to say goodbye.
     pub(crate) fn kill(&mut self) {
+        let id = self.child.id();
+        let started = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
         let _ = self.child.kill();
+        for child in started.split_whitespace() {
+            let _ = Command::new("kill").args(["-KILL", child]).status();
+        }
         let _ = self.child.wait();
+    }
+
+    /// How much memory it has, in KiB.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a process that runs");
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).expect("its memory");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
     /// Asks it to end, as Kubernetes does.
@@ -35,6 +47,11 @@ impl Process {
         let id = self.child.id().to_string();
         let _ = Command::new("kill").args(["-TERM", &id]).status();
         self.child.wait().expect("the end of a child")
+    }
+
+    /// How it has ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.try_wait().expect("a child")
     }
 
     /// Fails with the last of its output where it has ended by itself.
@@ -60,6 +77,32 @@ fn last_lines(path: &Path, count: usize) -> String {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// How a program is started, again and again.
+#[derive(Clone, Debug)]
+pub(crate) struct Launch {
+    /// Where it runs.
+    pub(crate) place: Place,
+    /// Whom it runs as.
+    pub(crate) user: User,
+    /// The program.
+    pub(crate) program: PathBuf,
+    /// The words of its command line.
+    pub(crate) words: Vec<String>,
+    /// What is in its environment beside the usual.
+    pub(crate) variables: Vec<(String, String)>,
+    /// Where its output goes.
+    pub(crate) log: PathBuf,
+}
+
+impl Launch {
+    /// Starts it.
+    pub(crate) fn start(&self) -> Process {
+        let mut command = command(&self.place, &self.program, self.user);
+        command.args(&self.words).envs(self.variables.iter().map(|(name, value)| (name, value)));
+        Process::start(command, self.log.clone())
     }
 }
 

@@ -75,6 +75,12 @@ impl Run {
         &self.envoy
     }
 
+    /// A program of ours, where the proxy's user can read it.
+    pub(crate) fn program(&self, source: &Path) -> PathBuf {
+        static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+        PROGRAM.get_or_init(|| for_anyone(source, &self.dir.join("mainsheet"))).clone()
+    }
+
     /// Everything stays up when this process ends. Ends with the process that is answered.
     pub(crate) fn keep(&self) -> u32 {
         let mut keeper = self.keeper.lock().expect("the keeper");
@@ -100,11 +106,14 @@ fn envoy_for_anyone(dir: &Path) -> PathBuf {
         }
     };
     assert!(source.is_file(), "the real Envoy is not at {}: `make tools` installs it", source.display());
-    let target = dir.join("envoy");
-    if fs::hard_link(&source, &target).is_err() {
-        fs::copy(&source, &target).expect("a copy of Envoy");
+    for_anyone(&source, &dir.join("envoy"))
+}
+
+fn for_anyone(source: &Path, target: &Path) -> PathBuf {
+    if fs::hard_link(source, target).is_err() {
+        fs::copy(source, target).expect("a copy of a program");
     }
-    target
+    target.to_owned()
 }
 
 /// Clears up after runs whose keeper was killed as well.

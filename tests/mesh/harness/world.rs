@@ -1,6 +1,7 @@
 //! A world: a mainsheet on a directory of files, and pods with workloads and real sidecars.
 
 use super::{
+    agent::{self, AgentFiles, AgentPorts},
     bootstrap::{Bootstrap, sidecar_node},
     client::{Client, echo},
     control_plane::{ControlPlane, Ports, free_port, program},
@@ -8,7 +9,7 @@ use super::{
     eventually,
     network::{Network, Place},
     pod::Pod,
-    process::{Process, User, command},
+    process::{Launch, Process, User, command},
     run,
 };
 use serde_json::Value;
@@ -39,6 +40,8 @@ pub(crate) struct Workload {
     /// Where it runs.
     pub(crate) place: Place,
     envoy: Option<Mutex<Envoy>>,
+    agent: Option<Mutex<(Launch, Process)>>,
+    files: Option<AgentFiles>,
     _echo: Process,
 }
 
@@ -47,6 +50,17 @@ impl Workload {
     pub(crate) fn envoy(&self) -> MutexGuard<'_, Envoy> {
         let envoy = self.envoy.as_ref().expect("a pod with a sidecar");
         envoy.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// The agent that runs apart from its sidecar: how it is started, and its process.
+    pub(crate) fn agent(&self) -> MutexGuard<'_, (Launch, Process)> {
+        let agent = self.agent.as_ref().expect("a pod with an agent apart");
+        agent.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// The files of its agent.
+    pub(crate) fn agent_files(&self) -> &AgentFiles {
+        self.files.as_ref().expect("a pod with an agent")
     }
 }
 
@@ -199,18 +213,52 @@ impl Workload {
         echo.args(pod.calls.iter().map(|call| format!("--calls={call}")));
         let log = dir.join(format!("{}-echo.log", pod.name));
         let _echo = Process::start(echo, log);
-        let envoy = pod.sidecar.then(|| {
-            let mut node = sidecar_node(&pod.name, &pod.namespace, &pod.ip, &pod.labels);
-            node["metadata"]["SERVICE_ACCOUNT"] = pod.account.as_str().into();
-            if !captured || !pod.captured {
-                node["metadata"]["INTERCEPTION_MODE"] = "NONE".into();
+        let mut running = Self { pod, place, envoy: None, agent: None, files: None, _echo };
+        if running.pod.sidecar {
+            match secure.filter(|_| running.pod.agent) {
+                Some((at, ca)) => running.start_agent((at, ca), captured, dir),
+                None => running.start_envoy((discovery, secure), captured, dir),
             }
-            let admin: SocketAddr = ([127, 0, 0, 1], if captured { 15000 } else { free_port() }).into();
-            let whole = secure.filter(|_| pod.identity).map(|(at, ca)| with_token(&pod, at, ca, admin.port(), dir));
-            let bootstrap = Bootstrap { node, discovery, admin, delta: pod.delta, whole };
-            Mutex::new(Envoy::start(&place, &bootstrap, dir, &pod.name))
-        });
-        Self { pod, place, envoy, _echo }
+        }
+        running
+    }
+
+    /// Starts an Envoy that nobody is beside.
+    fn start_envoy(
+        &mut self,
+        (discovery, secure): (SocketAddr, Option<&(String, PathBuf)>),
+        captured: bool,
+        dir: &Path,
+    ) {
+        let pod = &self.pod;
+        let mut node = sidecar_node(&pod.name, &pod.namespace, &pod.ip, &pod.labels);
+        node["metadata"]["SERVICE_ACCOUNT"] = pod.account.as_str().into();
+        if !captured || !pod.captured {
+            node["metadata"]["INTERCEPTION_MODE"] = "NONE".into();
+        }
+        let admin: SocketAddr = ([127, 0, 0, 1], if captured { 15000 } else { free_port() }).into();
+        let whole = secure.filter(|_| pod.identity).map(|(at, ca)| with_token(pod, at, ca, admin.port(), dir));
+        let bootstrap = Bootstrap { node, discovery, admin, delta: pod.delta, whole };
+        self.envoy = Some(Mutex::new(Envoy::start(&self.place, &bootstrap, dir, &pod.name)));
+    }
+
+    /// Starts an agent, and an Envoy where that does not.
+    fn start_agent(&mut self, plane: (&str, &Path), captured: bool, dir: &Path) {
+        let [admin, agent, status, prometheus] = [(); 4].map(|()| if captured { 0 } else { free_port() });
+        let ports = if captured { AgentPorts::STANDARD } else { AgentPorts { admin, agent, status, prometheus } };
+        let (launch, files) = agent::agent(&self.pod, &self.place, plane, ports, dir);
+        let admin = ([127, 0, 0, 1], ports.admin).into();
+        let envoy = match self.pod.apart {
+            false => Envoy::launched(launch, admin),
+            true => {
+                let process = launch.start();
+                self.agent = Some(Mutex::new((launch, process)));
+                let bootstrap = files.bootstrap();
+                eventually("the bootstrap is there", || bootstrap.exists().then_some(()).ok_or("it is not".to_owned()));
+                Envoy::of_file(&self.place, &bootstrap, admin, dir.join(format!("{}.log", self.pod.name)))
+            }
+        };
+        (self.envoy, self.files) = (Some(Mutex::new(envoy)), Some(files));
     }
 }
 
@@ -227,16 +275,12 @@ fn with_token(pod: &Pod, discovery: &str, ca: &Path, admin: u16, dir: &Path) -> 
         assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("text")
     };
-    let token = run(&["token", "create", "--sa", &pod.account, "--namespace", &pod.namespace], &[("--ca-dir", ca)]);
-    fs::write(file("token"), token.trim()).expect("a token");
-    // The authority's own directory is for nobody else.
-    fs::copy(ca.join("root-cert.pem"), file("roots.pem")).expect("the roots");
-    fs::set_permissions(file("roots.pem"), std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("a file");
+    let [token, roots] = agent::proof(pod, ca, dir);
     let proxy = format!("{}.{}", pod.name, pod.namespace);
     let admin = admin.to_string();
     let words = ["bootstrap", "--proxy", &proxy, "--discovery-address", discovery, "--admin-port", &admin];
     let more = ["--server-name", "istiod.istio-system.svc", "--write-token-secret", "-o", "json"];
-    let (roots, token, secret) = (file("roots.pem"), file("token"), file("token-sds.json"));
+    let secret = file("token-sds.json");
     let config = dir.join("config");
     let paths: [(&str, &Path); 4] =
         [("-f", &config), ("--root-cert", &roots), ("--token", &token), ("--token-secret", &secret)];

@@ -1,0 +1,136 @@
+//! Secrets for the one Envoy of a pod: the same few to whoever asks, on the protocol that proxies of the mesh are served
+//! on. What is asked for by name and not there is told to whoever may have it.
+
+use super::{
+    Metrics,
+    server::{Responses, Served},
+    session::MAX_OUTBOX,
+    stream::{Response as Answer, Stream},
+    wire::{Delta, Sotw, Wire},
+};
+use crate::{
+    id::ResourceType,
+    model::Mesh,
+    parse,
+    pb::envoy::service::{
+        discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse},
+        secret::v3::secret_discovery_service_server::{SecretDiscoveryService, SecretDiscoveryServiceServer},
+    },
+    snapshot::{Snapshot, ViewKey},
+    translate::{Config, Part, Resource},
+};
+use serde_json::json;
+use std::{collections::VecDeque, fmt, sync::Arc};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Is told by which names secrets are asked for.
+pub type Asked = Arc<dyn Fn(&[String]) + Send + Sync>;
+
+/// The service of a few secrets.
+#[derive(Clone)]
+pub struct Local {
+    secrets: watch::Receiver<Arc<[Resource]>>,
+    asked: Asked,
+    metrics: Arc<Metrics>,
+    /// Nobody's: nothing is translated here.
+    key: Arc<ViewKey>,
+}
+
+impl fmt::Debug for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Local")
+    }
+}
+
+impl Local {
+    /// The service of the newest of these secrets.
+    pub fn new(secrets: watch::Receiver<Arc<[Resource]>>, asked: Asked) -> Self {
+        let node =
+            parse::node(&json!({"id": "sidecar~127.0.0.1~nobody.nowhere~nowhere"})).expect("an id of four parts");
+        let key = Arc::new(Snapshot::new(Mesh::default()).view_key(&node));
+        Self { secrets, asked, metrics: Arc::default(), key }
+    }
+
+    /// It as a service of gRPC.
+    pub fn service(self) -> SecretDiscoveryServiceServer<Self> {
+        SecretDiscoveryServiceServer::new(self)
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    fn start<W: Wire>(&self, requests: Streaming<W::Request>) -> Served<W::Response> {
+        let (responses, stream) = mpsc::channel(1);
+        let local = self.clone();
+        tokio::spawn(async move {
+            if let Err(status) = local.serve::<W>(requests, &responses).await {
+                tracing::debug!(%status, "a stream of secrets ends");
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn serve<W: Wire>(
+        mut self,
+        mut requests: Streaming<W::Request>,
+        responses: &mpsc::Sender<Result<W::Response, Status>>,
+    ) -> Result<(), Status> {
+        let key = self.key.clone();
+        let part = |secrets: &[Resource]| Arc::new(Part::of(key.clone(), secrets.iter().cloned()));
+        let config = |secrets: &[Resource]| Arc::new(Config::new(vec![part(secrets)]));
+        let mut stream = Stream::new(config(&self.secrets.borrow_and_update()), self.metrics.clone());
+        let mut outbox: VecDeque<Answer> = VecDeque::new();
+        loop {
+            tokio::select! {
+                () = responses.closed() => return Ok(()),
+                permit = responses.reserve(), if !outbox.is_empty() => {
+                    let Ok(permit) = permit else { return Ok(()) };
+                    if let Some(answer) = outbox.pop_front() {
+                        permit.send(Ok(W::response(answer)));
+                    }
+                }
+                request = requests.message(), if outbox.len() < MAX_OUTBOX => {
+                    let Some(request) = request? else { return Ok(()) };
+                    let (_, mut request) = W::request(request);
+                    ResourceType::Secret.type_url().clone_into(&mut request.type_url);
+                    if let Some(error) = &request.error {
+                        tracing::error!(%error, "Envoy refuses a secret");
+                    }
+                    (self.asked)(request.subscribed());
+                    outbox.extend(stream.on_request(request));
+                }
+                changed = self.secrets.changed() => {
+                    // Without those who make them they stay as they are; then the agent ends.
+                    changed.map_err(|_| Status::unavailable("the agent ends"))?;
+                    let config = config(&self.secrets.borrow_and_update());
+                    outbox.extend(stream.on_config(config));
+                }
+            }
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl SecretDiscoveryService for Local {
+    type StreamSecretsStream = Responses<DiscoveryResponse>;
+    type DeltaSecretsStream = Responses<DeltaDiscoveryResponse>;
+
+    async fn stream_secrets(&self, request: Request<Streaming<DiscoveryRequest>>) -> Served<DiscoveryResponse> {
+        self.start::<Sotw>(request.into_inner())
+    }
+
+    async fn delta_secrets(
+        &self,
+        request: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> Served<DeltaDiscoveryResponse> {
+        self.start::<Delta>(request.into_inner())
+    }
+
+    async fn fetch_secrets(&self, _: Request<DiscoveryRequest>) -> Result<Response<DiscoveryResponse>, Status> {
+        Err(Status::unimplemented("secrets are served on streams alone"))
+    }
+}
