@@ -1,6 +1,8 @@
 //! The shapes of Istio's objects as users write them, field by field: nothing of what they mean.
 
+pub mod authorization_policy;
 pub mod destination_rule;
+pub mod extension_provider;
 pub mod gateway;
 pub mod mesh;
 pub mod peer_authentication;

@@ -127,6 +127,7 @@ macro_rules! kinds {
 }
 
 kinds! {
+    AUTHORIZATION_POLICY = "AuthorizationPolicy",
     CONFIG_MAP = "ConfigMap",
     CRON_JOB = "CronJob",
     DAEMON_SET = "DaemonSet",

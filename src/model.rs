@@ -1,5 +1,7 @@
 //! Resolved concepts: what the objects mean, as plain values. No Kubernetes, no protobuf, no serialisation.
 
+mod authorization_policy;
+mod authorizer;
 mod delegate;
 mod destination_rule;
 mod endpoint;
@@ -9,6 +11,7 @@ mod mesh;
 mod node;
 mod object;
 mod peer_authentication;
+mod reach;
 mod secret;
 mod service;
 mod service_entry;
@@ -16,6 +19,8 @@ mod sidecar;
 mod virtual_service;
 mod workload;
 
+pub use authorization_policy::*;
+pub use authorizer::*;
 pub use delegate::*;
 pub use destination_rule::*;
 pub use endpoint::*;
@@ -25,6 +30,7 @@ pub use mesh::*;
 pub use node::*;
 pub use object::*;
 pub use peer_authentication::*;
+pub use reach::*;
 pub use secret::*;
 pub use service::*;
 pub use service_entry::*;

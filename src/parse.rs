@@ -1,6 +1,8 @@
 //! From objects as users write them to the model: one file per kind, total and pure. The same functions serve
 //! files, the Kubernetes watch, the validating webhook and the offline commands.
 
+mod authorization_policy;
+mod authorizer;
 mod destination_rule;
 mod environment;
 mod gateway;
@@ -9,6 +11,7 @@ mod mesh;
 mod node;
 mod peer_authentication;
 mod raw;
+mod reach;
 mod regex;
 mod service_entry;
 mod sidecar;
@@ -121,6 +124,9 @@ fn read(id: &ObjectRef, raw: &Value, context: &Context) -> Parsed<Object> {
         ("networking.istio.io", "VirtualService") => {
             of(Object::VirtualService, virtual_service::virtual_service(raw, context))
         }
+        ("security.istio.io", "AuthorizationPolicy") => {
+            of(Object::AuthorizationPolicy, authorization_policy::authorization_policy(raw, context))
+        }
         ("security.istio.io", "PeerAuthentication") => {
             of(Object::PeerAuthentication, peer_authentication::peer_authentication(raw, context))
         }
@@ -181,7 +187,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("networking.istio.io", "ProxyConfig"),
     ("networking.k8s.io", "Ingress"),
     ("networking.k8s.io", "IngressClass"),
-    ("security.istio.io", "AuthorizationPolicy"),
     ("security.istio.io", "RequestAuthentication"),
     ("telemetry.istio.io", "Telemetry"),
 ];

@@ -10,6 +10,7 @@ mod entrance;
 mod outside;
 mod overruled;
 mod peer_authentication;
+mod policies;
 mod registry;
 mod routing;
 mod scope;
@@ -17,15 +18,16 @@ mod view;
 
 pub use delta::Delta;
 pub use entrance::{Entrance, Opening, Placed};
+pub use policies::Policies;
 pub use routing::Precedence;
 pub use view::{Face, Families, NamedSecrets, Place, Target, View, ViewKey};
 
 use crate::{
     id::{Host, Kind, Namespace, ObjectRef, ServiceKey, Shared},
     model::{
-        Change, ClusterNode, Created, DestinationRule, Distribution, EndpointSet, Gateway, Mesh, NamespaceInfo, Object,
-        ObjectKey, PeerAuthentication, Pod, Secret, Service, ServiceEntry, Sidecar, Slice, State, VirtualService,
-        WorkloadEntry,
+        AuthorizationPolicy, Change, ClusterNode, Created, DestinationRule, Distribution, EndpointSet, Gateway, Mesh,
+        NamespaceInfo, Object, ObjectKey, PeerAuthentication, Pod, Secret, Service, ServiceEntry, Sidecar, Slice,
+        State, VirtualService, WorkloadEntry,
     },
     problem::Problem,
 };
@@ -63,6 +65,8 @@ pub struct Snapshot {
     pub destination_rules: OrdMap<ObjectKey, Shared<DestinationRule>>,
     /// PeerAuthentications by namespace and name.
     pub peer_authentications: OrdMap<ObjectKey, Shared<PeerAuthentication>>,
+    /// AuthorizationPolicies by namespace and name.
+    pub authorization_policies: OrdMap<ObjectKey, Shared<AuthorizationPolicy>>,
     /// Gateways by namespace and name.
     pub gateways: OrdMap<ObjectKey, Shared<Gateway>>,
     /// Secrets by namespace and name.
@@ -151,6 +155,7 @@ impl Snapshot {
             destination_rules: OrdMap::new(),
             sidecars: OrdMap::new(),
             peer_authentications: OrdMap::new(),
+            authorization_policies: OrdMap::new(),
             gateways: OrdMap::new(),
             secrets: OrdMap::new(),
             nodes: OrdMap::new(),
@@ -212,6 +217,9 @@ impl Snapshot {
             Object::DestinationRule(rule) => self.set_destination_rule(key, Some(*rule)),
             Object::Sidecar(sidecar) => drop(self.sidecars.insert(key, Shared::new(*sidecar))),
             Object::PeerAuthentication(policy) => self.set_peer_authentication(key, Some(policy), dirty),
+            Object::AuthorizationPolicy(policy) => {
+                self.authorization_policies.insert(key, Shared::new(policy));
+            }
             Object::Gateway(gateway) => drop(self.gateways.insert(key, Shared::new(gateway))),
             Object::Secret(secret) => drop(self.secrets.insert(key, Shared::new(secret))),
         }
@@ -234,6 +242,7 @@ impl Snapshot {
             k if *k == Kind::DESTINATION_RULE => self.set_destination_rule(key, None),
             k if *k == Kind::SIDECAR => drop(self.sidecars.remove(&key)),
             k if *k == Kind::PEER_AUTHENTICATION => self.set_peer_authentication(key, None, dirty),
+            k if *k == Kind::AUTHORIZATION_POLICY => drop(self.authorization_policies.remove(&key)),
             k if *k == Kind::GATEWAY => drop(self.gateways.remove(&key)),
             k if *k == Kind::SECRET => drop(self.secrets.remove(&key)),
             _ => self.set_mesh(id, None, dirty),

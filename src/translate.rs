@@ -6,11 +6,13 @@
 //! rendering takes nothing but its input, so that a rendered resource may be kept by the input's fingerprint.
 
 mod access_log;
+mod authorization;
 mod cluster;
 mod connection_manager;
 mod dynamic_dns;
 mod endpoint;
 mod filter_chain;
+mod guard;
 mod http_filter;
 mod listener;
 mod mutual_tls;

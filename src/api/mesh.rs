@@ -65,6 +65,8 @@ pub struct MeshConfig {
     pub tls_defaults: Option<TlsDefaults>,
     /// Limits of every outbound cluster.
     pub default_traffic_policy: Option<DefaultTrafficPolicy>,
+    /// Services that decide about requests, or that are told of them; each kind is read by itself.
+    pub extension_providers: serde_json::Value,
 }
 
 /// Fields of MeshConfig that are not served yet.
@@ -82,7 +84,6 @@ pub const NOT_YET: &[&str] = &[
     "discoverySelectors",
     "enableEnvoyAccessLogService",
     "enablePrometheusMerge",
-    "extensionProviders",
     "hboneIdleTimeout",
     "inboundClusterStatName",
     "inboundTrafficPolicy",

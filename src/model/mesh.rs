@@ -1,6 +1,8 @@
 //! The mesh's settings (MeshConfig) and the switches that istiod takes from its environment.
 
-use super::{ConnectionPool, ExportTo, Keepalive, LocalityBalancing, OutlierDetection, TlsVersion, ZoneAware};
+use super::{
+    Authorizers, ConnectionPool, ExportTo, Keepalive, LocalityBalancing, OutlierDetection, TlsVersion, ZoneAware,
+};
 use crate::id::{Namespace, Shared};
 use ipnet::IpNet;
 use std::{net::IpAddr, sync::Arc};
@@ -57,6 +59,8 @@ pub struct Mesh {
     pub default_retry: Option<super::Retry>,
     /// What holds for outbound clusters where no DestinationRule says otherwise.
     pub clusters: Shared<ClusterDefaults>,
+    /// Those who are asked about requests where policies say so (`extensionProviders`).
+    pub authorizers: Authorizers,
     /// Switches from the environment.
     pub features: Features,
 }
@@ -88,6 +92,7 @@ impl Default for Mesh {
             networks: Vec::new(),
             default_retry: None,
             clusters: Shared::new(ClusterDefaults::default()),
+            authorizers: Authorizers::new(),
             features: Features::default(),
         }
     }

@@ -1,8 +1,8 @@
 //! Any one parsed object, so that sources hand all kinds over the same way.
 
 use super::{
-    ClusterNode, DestinationRule, Gateway, Mesh, NamespaceInfo, PeerAuthentication, Pod, Secret, Service, ServiceEntry,
-    Sidecar, Slice, VirtualService, WorkloadEntry,
+    AuthorizationPolicy, ClusterNode, DestinationRule, Gateway, Mesh, NamespaceInfo, PeerAuthentication, Pod, Secret,
+    Service, ServiceEntry, Sidecar, Slice, VirtualService, WorkloadEntry,
 };
 use crate::{
     id::{Kind, Namespace, ObjectRef},
@@ -35,6 +35,8 @@ pub enum Object {
     DestinationRule(Box<DestinationRule>),
     /// A Sidecar.
     Sidecar(Box<Sidecar>),
+    /// An AuthorizationPolicy.
+    AuthorizationPolicy(AuthorizationPolicy),
     /// A PeerAuthentication.
     PeerAuthentication(PeerAuthentication),
     /// A Gateway.
@@ -97,6 +99,7 @@ impl Object {
             Self::VirtualService(_) => Kind::VIRTUAL_SERVICE,
             Self::DestinationRule(_) => Kind::DESTINATION_RULE,
             Self::Sidecar(_) => Kind::SIDECAR,
+            Self::AuthorizationPolicy(_) => Kind::AUTHORIZATION_POLICY,
             Self::PeerAuthentication(_) => Kind::PEER_AUTHENTICATION,
             Self::Gateway(_) => Kind::GATEWAY,
             Self::Secret(_) => Kind::SECRET,

@@ -2,7 +2,7 @@
 //! (Istio: `pkg/config/mesh/mesh.go` and `pkg/config/validation/agent/validation.go`).
 
 use super::{
-    Context, Parsed, destination_rule as rule, export_to,
+    Context, Parsed, authorizer, destination_rule as rule, export_to,
     raw::{meta, typed},
     value::{Findings, is_dns_label, shared},
     virtual_service, yaml,
@@ -65,6 +65,7 @@ pub(super) fn mesh_config(object: &ObjectRef, path: &FieldPath, value: &Value, c
             early.push(Problem::warning(object, path.field(name), "is not served yet, so it has no effect"));
         }
         fields.retain(|name, _| !api::NOT_YET.contains(&name.as_str()));
+        early.extend(unserved_providers(object, path, fields.get("extensionProviders")));
     }
     let (config, problems) = match &value {
         Value::Null => (Some(api::MeshConfig::default()), Vec::new()),
@@ -82,7 +83,22 @@ pub(super) fn mesh_config(object: &ObjectRef, path: &FieldPath, value: &Value, c
     reader.names(&config, &mut mesh);
     reader.traffic(&config, &mut mesh);
     mesh.clusters = Shared::new(reader.clusters(&config, &mesh.clusters));
-    reader.found.finish(mesh)
+    let at = path.field("extensionProviders");
+    let (authorizers, of_authorizers) = authorizer::authorizers(object, &at, &config.extension_providers);
+    mesh.authorizers = authorizers;
+    let (mesh, mut problems) = reader.found.finish(mesh);
+    problems.extend(of_authorizers);
+    (mesh, problems)
+}
+
+/// What is to be said of providers that are no authorizers.
+fn unserved_providers(object: &ObjectRef, path: &FieldPath, providers: Option<&Value>) -> Vec<Problem> {
+    let at = path.field("extensionProviders");
+    let others = providers.and_then(Value::as_array).into_iter().flatten().enumerate();
+    let others = others.filter(|(_, provider)| !authorizer::is_authorizer(provider));
+    others
+        .map(|(i, _)| Problem::warning(object, at.index(i), "is of a kind that is not served yet, so it has no effect"))
+        .collect()
 }
 
 struct Reader<'a> {

@@ -35,6 +35,16 @@ impl<'a> Findings<'a> {
         self.problems.push(Problem::warning(self.object, path.clone(), message));
     }
 
+    /// Adds what was found elsewhere.
+    pub(super) fn extend(&mut self, problems: impl IntoIterator<Item = Problem>) {
+        self.problems.extend(problems);
+    }
+
+    /// All that was found, and the value although parts of the object may be refused: it stands without them.
+    pub(super) fn keep<T>(self, value: T) -> (Option<T>, Vec<Problem>) {
+        (Some(value), self.problems)
+    }
+
     /// All that was found, and the value unless it is refused.
     pub(super) fn finish<T>(self, value: T) -> (Option<T>, Vec<Problem>) {
         let refused = self.problems.iter().any(|p| p.severity == Severity::Error);

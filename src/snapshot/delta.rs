@@ -32,6 +32,10 @@ pub struct Delta {
     pub namespaces: BTreeSet<Namespace>,
     /// Namespaces whose PeerAuthentications differ; `None` among them stands for the mesh's own.
     pub peers: BTreeSet<Option<Namespace>>,
+    /// Namespaces whose AuthorizationPolicies differ; `None` among them stands for the mesh's own.
+    pub policies: BTreeSet<Option<Namespace>>,
+    /// A service that is asked about requests differs.
+    pub authorizers: bool,
     /// Pods that differ.
     pub pods: BTreeSet<ObjectKey>,
     /// The addresses of pods that differ, and those that other slices list or other clients dial than before.
@@ -63,6 +67,7 @@ impl Delta {
             let both = old.into_iter().chain(new).flat_map(|s| s.iter());
             delta.namespaces.extend(both.map(|s| s.namespace.clone()));
         }
+        delta.authorizers = delta.services.iter().any(|host| new.is_authorizer(host));
         for (key, old, new) in changed(&old.index.endpoints, &new.index.endpoints) {
             let accounts = old.map(|s| &s.accounts) != new.map(|s| &s.accounts);
             delta.endpoints.insert(key.clone(), accounts);
@@ -73,10 +78,14 @@ impl Delta {
         for (_, old, new) in changed(&old.destination_rules, &new.destination_rules) {
             delta.destination_rules.extend(old.into_iter().chain(new).cloned());
         }
-        for (key, ..) in changed(&old.peer_authentications, &new.peer_authentications) {
+        let scope = |key: &ObjectKey| {
             let root = [old, new].iter().any(|s| s.mesh.root_namespace == key.namespace);
-            delta.peers.insert((!root).then(|| key.namespace.clone()));
-        }
+            (!root).then(|| key.namespace.clone())
+        };
+        let peers = changed(&old.peer_authentications, &new.peer_authentications);
+        delta.peers.extend(peers.map(|(key, ..)| scope(key)));
+        let policies = changed(&old.authorization_policies, &new.authorization_policies);
+        delta.policies.extend(policies.map(|(key, ..)| scope(key)));
         for (key, old, new) in changed(&old.pods, &new.pods) {
             delta.pods.insert(key.clone());
             delta.addresses.extend(old.into_iter().chain(new).flat_map(|pod| &pod.ips));
@@ -113,6 +122,7 @@ impl Delta {
             && self.destination_rules.is_empty()
             && self.namespaces.is_empty()
             && self.peers.is_empty()
+            && self.policies.is_empty()
             && self.pods.is_empty()
             && self.addresses.is_empty()
     }

@@ -3,7 +3,7 @@
 //! This is the only place that knows export lists, label selectors of clients, and which services a proxy serves.
 
 use super::{
-    Delta, Entrance, Snapshot,
+    Delta, Entrance, Policies, Snapshot,
     derive::target_port,
     entrance::Door,
     outside::{pod_port, workload_port},
@@ -52,6 +52,8 @@ pub struct ViewKey {
     pub face: Option<Face>,
     /// Whether its workload takes mutual TLS: its inbound side depends on it.
     pub mtls: Option<Shared<PeerMtls>>,
+    /// The policies that are for it: its inbound side depends on them, or its listeners where it is a gateway.
+    pub policies: Option<Shared<Policies>>,
     /// What it serves: its inbound side depends on it.
     pub targets: Option<Arc<[Target]>>,
     /// What it opens as a gateway: listeners and routes depend on it.
@@ -208,6 +210,7 @@ impl Snapshot {
                 mesh: node.mesh.clone(),
             }),
             mtls: Some(Shared::new(self.peer_mtls(&node.namespace, labels))),
+            policies: Some(Shared::new(self.policies(&node.namespace, labels))),
             targets: Some(targets).filter(|_| node.role == Role::Sidecar),
             auto_passthrough: entrance.as_ref().is_some_and(|e| e.auto_passthrough()),
             sends_by_route: entrance
@@ -232,10 +235,12 @@ impl Snapshot {
     pub fn may_change_key(delta: &Delta, node: &Node) -> bool {
         delta.whole
             || delta.clients
+            || delta.authorizers
             || (delta.gateways && node.role == Role::Router)
             || delta.namespaces.contains(&node.namespace)
-            || delta.peers.contains(&None)
-            || delta.peers.contains(&Some(node.namespace.clone()))
+            || [&delta.peers, &delta.policies]
+                .into_iter()
+                .any(|scopes| scopes.contains(&None) || scopes.contains(&Some(node.namespace.clone())))
             || delta.pods.contains(&pod_key(node))
             || node.ips.iter().any(|ip| delta.addresses.contains(ip))
     }

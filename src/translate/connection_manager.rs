@@ -1,6 +1,6 @@
 //! The HTTP connection manager: how connections become requests, and where their routes come from.
 
-use super::{access_log::AccessLog, dynamic_dns::Cache, http_filter, network_filter, trace::Tracing};
+use super::{access_log::AccessLog, dynamic_dns::Cache, guard::Guard, http_filter, network_filter, trace::Tracing};
 use crate::{
     id::Shared,
     model::{ClientCertificate, IdentitySource, PathNormalization, Topology},
@@ -92,6 +92,8 @@ pub(super) struct Manager {
     pub(super) grpc_web: bool,
     /// Names that are resolved when they are asked for.
     pub(super) dynamic: Vec<Cache>,
+    /// What stands before the routes.
+    pub(super) guard: Guard,
     /// Requests name their host in full, as forward proxies are asked.
     pub(super) absolute_urls: bool,
 }
@@ -145,11 +147,15 @@ impl Manager {
                 Routes::Gateway { marked: false, .. } => self.stat_prefix.to_string(),
                 _ => format!("{};", self.stat_prefix),
             },
-            http_filters: http_filter::filters(
-                self.grpc_web,
-                &self.dynamic,
-                settings.mtls && matches!(self.routes, Routes::Named(_) | Routes::Gateway { .. }),
-            ),
+            http_filters: self
+                .guard
+                .http()
+                .chain(http_filter::filters(
+                    self.grpc_web,
+                    &self.dynamic,
+                    settings.mtls && matches!(self.routes, Routes::Named(_) | Routes::Gateway { .. }),
+                ))
+                .collect(),
             normalize_path: pb::boolean(settings.normalization != PathNormalization::None),
             merge_slashes: merge,
             path_with_escaped_slashes_action: escaped.into(),

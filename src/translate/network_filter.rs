@@ -19,7 +19,7 @@ use crate::{
             },
         },
     },
-    translate::{access_log::AccessLog, dynamic_dns::Cache},
+    translate::{access_log::AccessLog, dynamic_dns::Cache, guard::Guard},
 };
 use prost::Name;
 use std::sync::Arc;
@@ -52,6 +52,8 @@ pub(super) struct Tcp {
     pub(super) dynamic: Option<(Cache, u16)>,
     /// Where connections are logged.
     pub(super) log: Option<AccessLog>,
+    /// What stands before.
+    pub(super) guard: Guard,
 }
 
 impl Tcp {
@@ -69,6 +71,7 @@ impl Tcp {
             mongo: false,
             dynamic: None,
             log: None,
+            guard: Guard::default(),
         }
     }
 
@@ -100,7 +103,12 @@ impl Tcp {
         let mongo = MongoProxy { stat_prefix: self.stat_prefix.to_string(), ..Default::default() };
         let mongo = self.mongo.then(|| filter("envoy.filters.network.mongo_proxy", &mongo));
         let dynamic = self.dynamic.as_ref().map(|(cache, port)| cache.tls(*port));
-        dynamic.into_iter().chain(mongo).chain([filter("envoy.filters.network.tcp_proxy", &proxy)]).collect()
+        self.guard
+            .tcp()
+            .chain(dynamic)
+            .chain(mongo)
+            .chain([filter("envoy.filters.network.tcp_proxy", &proxy)])
+            .collect()
     }
 }
 

@@ -66,6 +66,10 @@ impl PartKind {
             place: whole.place.clone().filter(|_| place),
             face: whole.face.clone().filter(|_| face),
             mtls: whole.mtls.clone().filter(|_| targets),
+            policies: whole.policies.clone().filter(|_| match whole.role {
+                Role::Router => matches!(self, Self::Listeners),
+                Role::Sidecar => matches!(self, Self::Inbound),
+            }),
             targets: whole.targets.clone().filter(|_| targets),
             entrance: whole.entrance.clone().filter(|_| entrance),
             auto_passthrough: whole.auto_passthrough && sends,

@@ -45,9 +45,9 @@ fn what_is_said_takes_the_place_of_the_default_and_the_rest_stays() {
 
 #[test]
 fn fields_that_are_unknown_or_not_served_yet_are_told_and_harm_nothing() {
-    let (mesh, said) = read("enableTracing: false\nextensionProviders: []\noutboundTraficPolicy: {}\n");
+    let (mesh, said) = read("enableTracing: false\nhboneIdleTimeout: 1s\noutboundTraficPolicy: {}\n");
     assert!(!mesh.unwrap().tracing);
-    assert_eq!(said[0], "data.mesh.extensionProviders is not served yet, so it has no effect");
+    assert_eq!(said[0], "data.mesh.hboneIdleTimeout is not served yet, so it has no effect");
     assert!(said[1].starts_with("data.mesh.outboundTraficPolicy is not a field"), "{said:?}");
     let (mesh, said) = read("outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}");
     assert_eq!(mesh.unwrap().outbound_policy, OutboundPolicy::AllowAny);

@@ -18,7 +18,8 @@ use crate::{
         Built, Input, Renderer, Resource,
         access_log::AccessLog,
         connection_manager::{Manager, Routes, Settings},
-        filter_chain::{Chain, Match},
+        filter_chain::{Chain, Filters, Match},
+        guard::{self, Guard},
         part::{Affected, Unit},
         termination::Termination,
     },
@@ -61,10 +62,10 @@ pub(in crate::translate) fn build(view: &View<'_>, unit: &Unit, renderer: &dyn R
     match unit {
         Unit::Fixed => {
             let problems = view.key.entrance.iter().flat_map(|e| e.problems.iter().cloned());
-            Built { resources: Vec::new(), problems: problems.collect() }
+            Built { resources: Vec::new(), problems: problems.chain(guard::problems(view)).collect() }
         }
         Unit::Name(wanted) => match openings(view).find(|o| *name(view, o) == **wanted) {
-            Some(opening) => Assembly::new(view, opening).build(renderer),
+            Some(opening) => Assembly::new(view, opening, Guard::of(view, renderer)).build(renderer),
             None => Built::default(),
         },
         _ => Built::default(),
@@ -92,6 +93,7 @@ pub(super) struct Assembly<'a> {
     pub(super) opening: &'a Opening,
     addresses: Vec<Arc<str>>,
     settings: Shared<Settings>,
+    guard: Guard,
     /// The names that a chain takes, and the object that has each: a proxy refuses a listener with one twice.
     taken: BTreeMap<Arc<str>, ObjectRef>,
     chains: Vec<GatewayChain>,
@@ -100,12 +102,13 @@ pub(super) struct Assembly<'a> {
 }
 
 impl<'a> Assembly<'a> {
-    fn new(view: &'a View<'a>, opening: &'a Opening) -> Self {
+    fn new(view: &'a View<'a>, opening: &'a Opening, guard: Guard) -> Self {
         Self {
             view,
             opening,
             addresses: addresses(view, opening),
             settings: Settings::of(view),
+            guard,
             taken: BTreeMap::new(),
             chains: Vec::new(),
             quic: Vec::new(),
@@ -155,6 +158,7 @@ impl<'a> Assembly<'a> {
             routes: Routes::Gateway { name: placed.routes.clone(), marked: own.is_none(), quic },
             grpc_web: placed.server().protocol == Protocol::GrpcWeb,
             dynamic: Vec::new(),
+            guard: self.guard.clone(),
             absolute_urls: false,
         };
         let quic = placed.quic.then(|| manager(true));
@@ -202,7 +206,10 @@ impl<'a> Assembly<'a> {
     }
 
     /// Adds a chain that passes connections on.
-    pub(super) fn add(&mut self, chain: Chain, tls: Option<Termination>, source: &ObjectRef) {
+    pub(super) fn add(&mut self, mut chain: Chain, tls: Option<Termination>, source: &ObjectRef) {
+        if let Filters::Tcp(tcp) = &mut chain.filters {
+            tcp.guard = self.guard.clone();
+        }
         self.chains.push(GatewayChain { chain, tls, source: source.clone() });
     }
 
@@ -226,7 +233,11 @@ impl<'a> Assembly<'a> {
             exact_balance: self.view.key.face.as_ref().is_some_and(|f| f.settings.outbound_exact_balance),
             log: AccessLog::to(&mesh.access_log_file),
             chains: chains.iter().map(|chain| renderer.get(chain)).collect(),
-            sources: chains.iter().map(|chain| chain.source.clone()).collect(),
+            sources: chains
+                .iter()
+                .map(|chain| chain.source.clone())
+                .chain(self.guard.sources.iter().cloned())
+                .collect(),
         };
         renderer.get(&input)
     }
@@ -248,7 +259,15 @@ impl Input for GatewayChain {
     fn render(&self) -> Resource {
         let mut chain = self.chain.render();
         chain.transport_socket = self.tls.as_ref().map(Termination::render);
-        Resource::new(ResourceType::Listener, "", chain.encode_to_vec(), vec![self.source.clone()])
+        let guard = match &self.chain.filters {
+            Filters::Tcp(tcp) => &tcp.guard,
+            Filters::Http(manager) => &manager.guard,
+        };
+        let pieces = guard.pieces().collect();
+        Resource {
+            pieces,
+            ..Resource::new(ResourceType::Listener, "", chain.encode_to_vec(), vec![self.source.clone()])
+        }
     }
 }
 
@@ -300,6 +319,7 @@ impl Input for Shell {
         let bodies: Vec<&Bytes> = self.chains.iter().map(|c| &c.body).collect();
         let body = pb::splice(&message, FILTER_CHAINS, bodies.into_iter());
         let sources = self.sources.iter().cloned().collect();
-        Resource::new(ResourceType::Listener, self.name.as_str(), body, sources)
+        let pieces = self.chains.clone().into();
+        Resource { pieces, ..Resource::new(ResourceType::Listener, self.name.as_str(), body, sources) }
     }
 }

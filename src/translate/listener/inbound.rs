@@ -16,8 +16,13 @@ use crate::{
     problem::{FieldPath, Problem},
     snapshot::{Delta, Target, View},
     translate::{
-        Built, Input, Renderer, Resource, access_log::AccessLog, connection_manager::Settings, filter_chain::Chain,
-        mutual_tls::MutualTls, part::Affected,
+        Built, Input, Renderer, Resource,
+        access_log::AccessLog,
+        connection_manager::Settings,
+        filter_chain::Chain,
+        guard::{self, Guard},
+        mutual_tls::MutualTls,
+        part::Affected,
     },
 };
 use prost::Message;
@@ -43,7 +48,8 @@ pub(in crate::translate) fn build(view: &View<'_>, renderer: &dyn Renderer) -> B
     resources.extend(ports.iter().map(|(target, all)| renderer.get(&cluster(view, Some(*target), all))));
     if captured {
         problems.extend(closed(view));
-        resources.push(renderer.get(&VirtualInbound::select(view, &ports)));
+        problems.extend(guard::problems(view));
+        resources.push(renderer.get(&VirtualInbound::select(view, &ports, Guard::of(view, renderer))));
     }
     Built { resources, problems }
 }
@@ -134,12 +140,12 @@ struct VirtualInbound {
 }
 
 impl VirtualInbound {
-    fn select(view: &View<'_>, ports: &BTreeMap<u16, Vec<&Target>>) -> Self {
+    fn select(view: &View<'_>, ports: &BTreeMap<u16, Vec<&Target>>, guard: Guard) -> Self {
         let mesh = &view.snapshot.mesh;
         let face = view.key.face.as_ref();
         let addresses = wildcards(view);
         let first = ports.values().filter_map(|all| all.first());
-        let policies = view.key.mtls.iter().flat_map(|m| &m.sources);
+        let policies = view.key.mtls.iter().flat_map(|m| &m.sources).chain(&guard.sources);
         // A policy may name ports that no service leads to.
         let named = view.key.mtls.iter().flat_map(|m| m.ports.keys()).filter(|port| !ports.contains_key(port));
         let passthrough = std::iter::once(None)
@@ -153,6 +159,7 @@ impl VirtualInbound {
             protocol: t.protocol,
             mode: mode(view, Some(t.target)),
         };
+        let sources = first.clone().map(|t| &t.service.source).chain(policies).cloned().collect();
         Self {
             port: mesh.inbound_port,
             transparent: face.is_some_and(|f| f.interception == Interception::Tproxy),
@@ -161,11 +168,12 @@ impl VirtualInbound {
             common: Common {
                 settings: Settings::of(view),
                 tls: MutualTls::of(view),
+                guard,
                 address: addresses.first().cloned().unwrap_or_default(),
                 idle_timeout: face.and_then(|f| f.settings.idle_timeout),
                 log: AccessLog::to(&mesh.access_log_file),
             },
-            sources: first.clone().map(|t| &t.service.source).chain(policies).cloned().collect(),
+            sources,
             ports: passthrough.chain(first.map(port)).collect(),
             addresses,
         }
@@ -198,6 +206,10 @@ impl Input for VirtualInbound {
             connection_balance_config: self.exact_balance.then(exact_balance),
             ..Default::default()
         };
-        Resource::new(ResourceType::Listener, NAME, message.encode_to_vec(), self.sources.clone())
+        let pieces = self.common.guard.pieces().collect();
+        Resource {
+            pieces,
+            ..Resource::new(ResourceType::Listener, NAME, message.encode_to_vec(), self.sources.clone())
+        }
     }
 }

@@ -9,6 +9,7 @@ use crate::{
         access_log::AccessLog,
         connection_manager::{Manager, Routes, Settings},
         filter_chain::{Chain, Filters, Match, PLAINTEXT_HTTP, Transport},
+        guard::Guard,
         mutual_tls::MutualTls,
         network_filter::{BLACK_HOLE, Tcp},
     },
@@ -59,6 +60,8 @@ pub(super) struct Common {
     pub(super) settings: Shared<Settings>,
     /// Mutual TLS, where it is ended.
     pub(super) tls: MutualTls,
+    /// What stands before the workload.
+    pub(super) guard: Guard,
     /// The address in names.
     pub(super) address: Arc<str>,
     /// Idle time of connections, in milliseconds.
@@ -144,6 +147,7 @@ impl InboundPort {
         Tcp {
             idle_timeout: common.idle_timeout,
             log: common.log.clone(),
+            guard: common.guard.clone(),
             mongo: self.protocol == Protocol::Mongo,
             ..Tcp::to(self.cluster())
         }
@@ -166,6 +170,7 @@ impl InboundPort {
             },
             grpc_web: self.protocol == Protocol::GrpcWeb,
             dynamic: Vec::new(),
+            guard: common.guard.clone(),
             absolute_urls: false,
         }
     }

@@ -25,6 +25,7 @@ use crate::{
         connection_manager::{Manager, Routes, Settings},
         dynamic_dns::{Cache, Family},
         filter_chain::{Chain, Match},
+        guard::Guard,
         network_filter::Tcp,
         part::{Affected, Unit},
     },
@@ -110,6 +111,7 @@ fn forward_proxy(view: &View<'_>) -> Option<Outbound> {
         routes: Routes::Named("http_proxy".into()),
         grpc_web: false,
         dynamic: Vec::new(),
+        guard: Guard::default(),
         absolute_urls: true,
     };
     let entry = (addresses, vec![Chain::http(Match::default(), manager)]);

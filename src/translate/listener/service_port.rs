@@ -9,6 +9,7 @@ use crate::{
         connection_manager::{Manager, Routes, Settings},
         dynamic_dns::Cache,
         filter_chain::{Chain, Match},
+        guard::Guard,
     },
 };
 use ipnet::IpNet;
@@ -129,6 +130,7 @@ impl<'a> Site<'a> {
             routes: Routes::Named(routes.into()),
             grpc_web: self.grpc_web,
             dynamic: self.dynamic.clone(),
+            guard: Guard::default(),
             absolute_urls: false,
         };
         Chain::http(takes, manager)
