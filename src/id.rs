@@ -136,6 +136,8 @@ kinds! {
     ENDPOINTS = "Endpoints",
     ENDPOINT_SLICE = "EndpointSlice",
     GATEWAY = "Gateway",
+    INGRESS = "Ingress",
+    INGRESS_CLASS = "IngressClass",
     JOB = "Job",
     MESH_CONFIG = "MeshConfig",
     NAMESPACE = "Namespace",

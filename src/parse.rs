@@ -114,6 +114,8 @@ fn read(id: &ObjectRef, raw: &Value, context: &Context) -> Parsed<Object> {
         ("", "Endpoints") => of(Object::Slice, kubernetes::endpoints(raw, context)),
         ("discovery.k8s.io", "EndpointSlice") => of(Object::Slice, kubernetes::endpoint_slice(raw, context)),
         ("", "Secret") => of(Object::Secret, kubernetes::secret(raw, context)),
+        ("networking.k8s.io", "Ingress") => of(Object::Ingress, kubernetes::ingress(raw, context)),
+        ("networking.k8s.io", "IngressClass") => of(Object::IngressClass, kubernetes::ingress_class(raw, context)),
         ("networking.istio.io", "Gateway") => of(Object::Gateway, gateway::gateway(raw, context)),
         ("networking.istio.io", "DestinationRule") => {
             of(|rule| Object::DestinationRule(Box::new(rule)), destination_rule::destination_rule(raw, context))
@@ -185,8 +187,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("gateway.networking.k8s.io", "TLSRoute"),
     ("networking.istio.io", "EnvoyFilter"),
     ("networking.istio.io", "ProxyConfig"),
-    ("networking.k8s.io", "Ingress"),
-    ("networking.k8s.io", "IngressClass"),
     ("security.istio.io", "RequestAuthentication"),
     ("telemetry.istio.io", "Telemetry"),
 ];

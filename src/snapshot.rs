@@ -7,6 +7,7 @@ mod delta;
 mod derive;
 mod destination;
 mod entrance;
+mod ingress;
 mod outside;
 mod overruled;
 mod peer_authentication;
@@ -25,9 +26,9 @@ pub use view::{Face, Families, NamedSecrets, Place, Target, View, ViewKey};
 use crate::{
     id::{Host, Kind, Namespace, ObjectRef, ServiceKey, Shared},
     model::{
-        AuthorizationPolicy, Change, ClusterNode, Created, DestinationRule, Distribution, EndpointSet, Gateway, Mesh,
-        NamespaceInfo, Object, ObjectKey, PeerAuthentication, Pod, Secret, Service, ServiceEntry, Sidecar, Slice,
-        State, VirtualService, WorkloadEntry,
+        AuthorizationPolicy, Change, ClusterNode, Created, DestinationRule, Distribution, EndpointSet, Gateway,
+        Ingress, IngressClass, Mesh, NamespaceInfo, Object, ObjectKey, Origin, PeerAuthentication, Pod, Secret,
+        Service, ServiceEntry, Sidecar, Slice, State, VirtualService, WorkloadEntry,
     },
     problem::Problem,
 };
@@ -71,6 +72,11 @@ pub struct Snapshot {
     pub gateways: OrdMap<ObjectKey, Shared<Gateway>>,
     /// Secrets by namespace and name.
     pub secrets: OrdMap<ObjectKey, Shared<Secret>>,
+    /// Ingresses by namespace and name.
+    pub ingresses: OrdMap<ObjectKey, Shared<Ingress>>,
+    ingress_classes: OrdMap<Arc<str>, Shared<IngressClass>>,
+    /// What the generated objects among the others stand for.
+    generated: OrdMap<ObjectRef, Shared<Origin>>,
     nodes: OrdMap<Arc<str>, Arc<ClusterNode>>,
     slices: OrdMap<ObjectRef, Arc<Slice>>,
     index: Index,
@@ -126,6 +132,14 @@ struct Index {
     destination_rules: OrdMap<Host, Arc<[Shared<DestinationRule>]>>,
     /// The DestinationRules that name a credential.
     credentials: OrdMap<Arc<str>, OrdSet<ObjectKey>>,
+    /// The Ingresses that have a rule for a host.
+    ingress_hosts: OrdMap<Host, OrdSet<ObjectKey>>,
+    /// The Ingresses that send to a service.
+    ingress_backends: OrdMap<Host, OrdSet<ObjectKey>>,
+    /// The Gateway that stands for an Ingress.
+    ingress_gateways: OrdMap<ObjectKey, ObjectRef>,
+    /// The VirtualService that stands for a host of Ingresses.
+    ingress_rules: OrdMap<Host, ObjectRef>,
     /// The label keys that any rule asks of a client, with the number of rules that do.
     client_labels: OrdMap<Arc<str>, usize>,
 }
@@ -158,6 +172,9 @@ impl Snapshot {
             authorization_policies: OrdMap::new(),
             gateways: OrdMap::new(),
             secrets: OrdMap::new(),
+            ingresses: OrdMap::new(),
+            ingress_classes: OrdMap::new(),
+            generated: OrdMap::new(),
             nodes: OrdMap::new(),
             slices: OrdMap::new(),
             index: Index::default(),
@@ -179,6 +196,7 @@ impl Snapshot {
             }
         }
         next.allocate(self);
+        next.derive_ingresses(self);
         next.derive_endpoints(dirty);
         next
     }
@@ -221,6 +239,8 @@ impl Snapshot {
                 self.authorization_policies.insert(key, Shared::new(policy));
             }
             Object::Gateway(gateway) => drop(self.gateways.insert(key, Shared::new(gateway))),
+            Object::Ingress(ingress) => self.set_ingress(key, Some(ingress)),
+            Object::IngressClass(class) => drop(self.ingress_classes.insert(class.name.clone(), Shared::new(class))),
             Object::Secret(secret) => drop(self.secrets.insert(key, Shared::new(secret))),
         }
     }
@@ -244,6 +264,8 @@ impl Snapshot {
             k if *k == Kind::PEER_AUTHENTICATION => self.set_peer_authentication(key, None, dirty),
             k if *k == Kind::AUTHORIZATION_POLICY => drop(self.authorization_policies.remove(&key)),
             k if *k == Kind::GATEWAY => drop(self.gateways.remove(&key)),
+            k if *k == Kind::INGRESS => self.set_ingress(key, None),
+            k if *k == Kind::INGRESS_CLASS => drop(self.ingress_classes.remove(&id.name)),
             k if *k == Kind::SECRET => drop(self.secrets.remove(&key)),
             _ => self.set_mesh(id, None, dirty),
         }

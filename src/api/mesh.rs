@@ -32,6 +32,14 @@ pub struct MeshConfig {
     pub outbound_traffic_policy: Option<OutboundTrafficPolicy>,
     /// Sidecars use mutual TLS where the server can.
     pub enable_auto_mtls: Option<bool>,
+    /// Which Ingresses are served.
+    pub ingress_controller_mode: Option<String>,
+    /// The class in the annotations of Ingresses.
+    pub ingress_class: Option<String>,
+    /// The Service before the gateways that serve Ingresses.
+    pub ingress_service: Option<String>,
+    /// The label `istio` of those gateways.
+    pub ingress_selector: Option<String>,
     /// The identity domain.
     pub trust_domain: Option<String>,
     /// Further identity domains that count as this one.
@@ -87,10 +95,6 @@ pub const NOT_YET: &[&str] = &[
     "hboneIdleTimeout",
     "inboundClusterStatName",
     "inboundTrafficPolicy",
-    "ingressClass",
-    "ingressControllerMode",
-    "ingressSelector",
-    "ingressService",
     "serviceEntryVisibility",
     "serviceScopeConfigs",
     "serviceSettings",

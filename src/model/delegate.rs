@@ -127,12 +127,16 @@ fn named_within(root: &Named, leaf: &Named) -> bool {
 
 /// Whether what the leaf asks for lies within what the root asks for.
 fn within(root: Option<&StringMatch>, leaf: Option<&StringMatch>) -> bool {
-    use StringMatch::{Exact, Prefix, Regex};
+    use StringMatch::{Exact, Prefix, Regex, Segments};
     match (root, leaf) {
         (None, _) | (_, None) => true,
         (Some(Exact(root)), Some(Exact(leaf))) => root == leaf,
         (Some(Prefix(root)), Some(Prefix(leaf) | Exact(leaf))) => leaf.starts_with(&**root),
-        (Some(Exact(_)), Some(Prefix(_))) | (Some(Regex(_)), _) | (_, Some(Regex(_))) => false,
+        (Some(Segments(root)), Some(Segments(leaf) | Exact(leaf))) => {
+            leaf.strip_prefix(&**root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        }
+        (Some(Prefix(root)), Some(Segments(leaf))) => leaf.starts_with(&**root),
+        (Some(Exact(_) | Segments(_)), Some(_)) | (Some(Regex(_)), _) | (_, Some(Regex(_))) => false,
     }
 }
 

@@ -1,7 +1,8 @@
 //! The mesh's settings (MeshConfig) and the switches that istiod takes from its environment.
 
 use super::{
-    Authorizers, ConnectionPool, ExportTo, Keepalive, LocalityBalancing, OutlierDetection, TlsVersion, ZoneAware,
+    Authorizers, ConnectionPool, ExportTo, IngressControl, Keepalive, LocalityBalancing, OutlierDetection, TlsVersion,
+    ZoneAware,
 };
 use crate::id::{Namespace, Shared};
 use ipnet::IpNet;
@@ -61,6 +62,8 @@ pub struct Mesh {
     pub clusters: Shared<ClusterDefaults>,
     /// Those who are asked about requests where policies say so (`extensionProviders`).
     pub authorizers: Authorizers,
+    /// Which Ingresses are served, and where.
+    pub ingress: IngressControl,
     /// Switches from the environment.
     pub features: Features,
 }
@@ -93,6 +96,7 @@ impl Default for Mesh {
             default_retry: None,
             clusters: Shared::new(ClusterDefaults::default()),
             authorizers: Authorizers::new(),
+            ingress: IngressControl::default(),
             features: Features::default(),
         }
     }

@@ -1,8 +1,8 @@
 //! Any one parsed object, so that sources hand all kinds over the same way.
 
 use super::{
-    AuthorizationPolicy, ClusterNode, DestinationRule, Gateway, Mesh, NamespaceInfo, PeerAuthentication, Pod, Secret,
-    Service, ServiceEntry, Sidecar, Slice, VirtualService, WorkloadEntry,
+    AuthorizationPolicy, ClusterNode, DestinationRule, Gateway, Ingress, IngressClass, Mesh, NamespaceInfo,
+    PeerAuthentication, Pod, Secret, Service, ServiceEntry, Sidecar, Slice, VirtualService, WorkloadEntry,
 };
 use crate::{
     id::{Kind, Namespace, ObjectRef},
@@ -43,6 +43,10 @@ pub enum Object {
     Gateway(Gateway),
     /// A Secret.
     Secret(Secret),
+    /// An Ingress.
+    Ingress(Ingress),
+    /// An IngressClass.
+    IngressClass(IngressClass),
 }
 
 /// What a source has learnt of one object.
@@ -103,6 +107,8 @@ impl Object {
             Self::PeerAuthentication(_) => Kind::PEER_AUTHENTICATION,
             Self::Gateway(_) => Kind::GATEWAY,
             Self::Secret(_) => Kind::SECRET,
+            Self::Ingress(_) => Kind::INGRESS,
+            Self::IngressClass(_) => Kind::INGRESS_CLASS,
         }
     }
 }

@@ -180,6 +180,8 @@ pub enum StringMatch {
     Exact(Arc<str>),
     /// Starts with.
     Prefix(Arc<str>),
+    /// Is this path or one below it.
+    Segments(Arc<str>),
     /// Matches as a whole (RE2).
     Regex(Arc<str>),
 }

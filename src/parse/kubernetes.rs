@@ -1,10 +1,12 @@
 //! Kubernetes' own kinds: what of them the mesh reads.
 
+mod ingress;
 mod pod;
 mod secret;
 mod service;
 mod slice;
 
+pub(super) use ingress::{ingress, ingress_class};
 pub(super) use pod::pod;
 pub(super) use secret::secret;
 pub(super) use service::{protocol_named, service};

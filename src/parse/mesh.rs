@@ -10,7 +10,9 @@ use super::{
 use crate::{
     api::mesh as api,
     id::{ObjectRef, Shared},
-    model::{ClusterDefaults, ExportTo, Mesh, MeshTls, Network, OutboundPolicy, PathNormalization, TlsVersion},
+    model::{
+        ClusterDefaults, ExportTo, IngressMode, Mesh, MeshTls, Network, OutboundPolicy, PathNormalization, TlsVersion,
+    },
     problem::{FieldPath, Problem},
 };
 use serde_json::Value;
@@ -82,6 +84,7 @@ pub(super) fn mesh_config(object: &ObjectRef, path: &FieldPath, value: &Value, c
     reader.times(&config, &mut mesh);
     reader.names(&config, &mut mesh);
     reader.traffic(&config, &mut mesh);
+    reader.ingresses(&config, &mut mesh);
     mesh.clusters = Shared::new(reader.clusters(&config, &mesh.clusters));
     let at = path.field("extensionProviders");
     let (authorizers, of_authorizers) = authorizer::authorizers(object, &at, &config.extension_providers);
@@ -241,6 +244,28 @@ impl Reader<'_> {
         if let Some(retries) = &config.default_http_retry_policy {
             let path = self.path.field("defaultHttpRetryPolicy");
             mesh.default_retry = Some(virtual_service::retries(&mut self.found, &path, retries));
+        }
+    }
+
+    fn ingresses(&mut self, config: &api::MeshConfig, mesh: &mut Mesh) {
+        match config.ingress_controller_mode.as_deref() {
+            None => {}
+            Some("OFF") => mesh.ingress.mode = IngressMode::Off,
+            Some("DEFAULT") => mesh.ingress.mode = IngressMode::Default,
+            Some("STRICT" | "UNSPECIFIED") => mesh.ingress.mode = IngressMode::Strict,
+            Some(other) => {
+                let message = format!("`{other}` is not a mode; write OFF, DEFAULT or STRICT");
+                self.found.error(&self.path.field("ingressControllerMode"), message);
+            }
+        }
+        for (given, to) in [
+            (&config.ingress_class, &mut mesh.ingress.class),
+            (&config.ingress_service, &mut mesh.ingress.service),
+            (&config.ingress_selector, &mut mesh.ingress.selector),
+        ] {
+            if let Some(text) = given {
+                *to = text.as_str().into();
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! What differs between two snapshots, in work proportional to the difference.
 
-use super::Snapshot;
+use super::{Snapshot, ingress::generated_key};
 use crate::{
     id::{Host, Namespace, ServiceKey, Shared},
     model::{DestinationRule, ObjectKey, VirtualService, WorkloadEntry},
@@ -74,6 +74,11 @@ impl Delta {
         }
         for (_, old, new) in changed(&old.virtual_services, &new.virtual_services) {
             delta.virtual_services.extend(old.into_iter().chain(new).cloned());
+        }
+        // What a generated VirtualService comes from counts too, for it is in what is said of it.
+        for (source, ..) in changed(&old.generated, &new.generated) {
+            let key = generated_key(source);
+            delta.virtual_services.extend([old, new].into_iter().filter_map(|s| s.virtual_services.get(&key)).cloned());
         }
         for (_, old, new) in changed(&old.destination_rules, &new.destination_rules) {
             delta.destination_rules.extend(old.into_iter().chain(new).cloned());

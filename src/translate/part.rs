@@ -105,6 +105,13 @@ impl PartKind {
         }
     }
 
+    /// Builds a unit, with problems of the objects that users know.
+    fn built(self, view: &View<'_>, unit: &Unit, renderer: &dyn Renderer) -> Built {
+        let mut built = self.build(view, unit, renderer);
+        built.problems = built.problems.into_iter().map(|p| view.snapshot.written(p)).collect();
+        built
+    }
+
     fn build(self, view: &View<'_>, unit: &Unit, renderer: &dyn Renderer) -> Built {
         match self {
             Self::Clusters => cluster::build(view, unit, renderer),
@@ -137,7 +144,7 @@ impl Part {
         let mut part = Self { kind, key: key.clone(), units: OrdMap::new(), tables: Default::default() };
         let view = View { snapshot, key: &key, listener: None };
         for unit in kind.units(&view) {
-            let built = kind.build(&view, &unit, renderer);
+            let built = kind.built(&view, &unit, renderer);
             part.insert(unit, built);
         }
         part
@@ -162,7 +169,7 @@ impl Part {
             Affected::All => self.units.keys().cloned().chain(self.kind.units(&now)).collect(),
         };
         let count = units.len();
-        let built = units.into_iter().map(|unit| (self.kind.build(&now, &unit, renderer), unit));
+        let built = units.into_iter().map(|unit| (self.kind.built(&now, &unit, renderer), unit));
         let changed: Vec<_> = built.filter(|(built, unit)| !self.has(unit, built)).collect();
         if changed.is_empty() {
             return (None, count);

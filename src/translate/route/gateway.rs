@@ -126,6 +126,7 @@ impl<'a> Gathering<'a> {
         let mut selector = Selector::at_gateway(self.view, server.port, gateway.clone(), server.is_tls());
         let routes = selector.routes(rule);
         self.problems.append(&mut selector.problems);
+        self.problems.extend(self.view.snapshot.wrong_behind(&rule.source).cloned());
         self.rules.insert(key, routes.clone());
         routes
     }

@@ -29,7 +29,7 @@ pub(super) fn alternative(port: u16) -> HeaderValueOption {
             value: format!("h3=\":{port}\"; ma=86400"),
             ..Default::default()
         }),
-        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
+        append_action: HeaderAppendAction::AppendIfExistsOrAdd.into(),
         ..Default::default()
     }
 }

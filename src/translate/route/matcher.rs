@@ -65,7 +65,7 @@ pub(super) fn is_catch_all(condition: &HttpMatch) -> bool {
         None => true,
         Some(StringMatch::Prefix(prefix)) => &**prefix == "/",
         Some(StringMatch::Regex(regex)) => &**regex == ".*",
-        Some(StringMatch::Exact(_)) => false,
+        Some(StringMatch::Exact(_) | StringMatch::Segments(_)) => false,
     };
     let pseudo = [&condition.method, &condition.authority, &condition.scheme];
     path && pseudo.iter().all(|c| c.is_none())
@@ -87,7 +87,7 @@ pub(super) fn takes_all(route: &RouteMatch) -> bool {
 /// What a trace calls the path.
 pub(super) fn operation(condition: Option<&HttpMatch>) -> String {
     match condition.and_then(|c| c.uri.as_ref()) {
-        None => "/*".to_owned(),
+        None | Some(StringMatch::Segments(_)) => "/*".to_owned(),
         Some(StringMatch::Prefix(prefix)) => format!("{prefix}*"),
         Some(StringMatch::Exact(text) | StringMatch::Regex(text)) => text.to_string(),
     }
@@ -97,7 +97,8 @@ pub(super) fn operation(condition: Option<&HttpMatch>) -> String {
 pub(super) fn string(comparison: &StringMatch) -> StringMatcher {
     let pattern = match comparison {
         StringMatch::Exact(text) => MatchPattern::Exact(text.to_string()),
-        StringMatch::Prefix(text) => MatchPattern::Prefix(text.to_string()),
+        // Only paths have segments.
+        StringMatch::Prefix(text) | StringMatch::Segments(text) => MatchPattern::Prefix(text.to_string()),
         StringMatch::Regex(text) => MatchPattern::SafeRegex(regex(text)),
     };
     StringMatcher { match_pattern: Some(pattern), ..Default::default() }
@@ -113,6 +114,7 @@ fn path(uri: Option<&StringMatch>) -> PathSpecifier {
         None => PathSpecifier::Prefix("/".into()),
         Some(StringMatch::Exact(text)) => PathSpecifier::Path(text.to_string()),
         Some(StringMatch::Prefix(text)) => PathSpecifier::Prefix(text.to_string()),
+        Some(StringMatch::Segments(text)) => PathSpecifier::PathSeparatedPrefix(text.to_string()),
         Some(StringMatch::Regex(text)) => PathSpecifier::SafeRegex(regex(text)),
     }
 }

@@ -1,6 +1,7 @@
 //! A small world that changes in every way that the mesh knows: the objects by number, and changes of them.
 
 mod gateways;
+mod ingresses;
 mod outside;
 mod policies;
 mod rules;
@@ -58,7 +59,7 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
     let kind = prop_oneof![
         5 => Just(0u8), 5 => Just(1u8), 3 => Just(2u8), 4 => Just(3u8), 4 => Just(4u8), 1 => Just(5u8), 1 => Just(6u8),
         1 => Just(7u8), 4 => Just(8u8), 3 => Just(9u8), 3 => Just(10u8),
-        3 => Just(11u8), 1 => Just(12u8), 4 => Just(13u8), 3 => Just(14u8)
+        3 => Just(11u8), 1 => Just(12u8), 4 => Just(13u8), 3 => Just(14u8), 3 => Just(15u8), 1 => Just(16u8)
     ];
     (kind, 0u8..12, any::<[u8; 6]>(), prop::bool::weighted(0.25)).prop_map(|(kind, which, how, gone)| Op {
         kind,
@@ -86,6 +87,8 @@ impl Op {
             12 => self.secret(),
             13 => self.sidecar(),
             14 => self.authorization_policy(),
+            15 => self.ingress(),
+            16 => self.ingress_class(),
             _ => self.mesh(),
         };
         let state = match self.gone {
@@ -116,6 +119,9 @@ impl Op {
         let (namespace, name) = (self.namespace(), self.name("p"));
         let source = ObjectRef::new(Kind::POD, namespace.clone(), name.as_str());
         let mut labels = labels(&[("app", self.pick(0, &["s0", "s1"])), ("version", self.pick(1, &["v1", "v2"]))]);
+        if name == "p3" {
+            labels.insert("istio".into(), "ingressgateway".into());
+        }
         if self.how[2].is_multiple_of(2) {
             labels.insert("security.istio.io/tlsMode".into(), "istio".into());
         }
@@ -292,6 +298,7 @@ impl Op {
             outbound_policy: self.pick(2, &[OutboundPolicy::AllowAny, OutboundPolicy::RegistryOnly]),
             http_proxy_port: if self.how[1].is_multiple_of(5) { 15007 } else { 0 },
             auto_mtls: !self.how[2].is_multiple_of(3),
+            ingress: self.ingress_control(),
             features: Features { dual_stack: self.how[1].is_multiple_of(3), ..Features::default() },
             service_export_to: self.export_to(3),
             virtual_service_export_to: self.export_to(4),
@@ -342,6 +349,9 @@ pub(super) fn node_json(pod: &str, namespace: &str) -> serde_json::Value {
         "NODE_NAME": "n0",
         "DNS_CAPTURE": namespace == "a",
     });
+    if number == 3 {
+        metadata["LABELS"]["istio"] = "ingressgateway".into();
+    }
     if number == 1 {
         metadata["ISTIO_VERSION"] = "1.30.0".into();
     }
