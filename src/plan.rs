@@ -1,6 +1,8 @@
 //! Offline: what the files would mean, without a running control plane. Translate for one proxy, validate, and
 //! hold translations against golden files.
 
+#[cfg(test)]
+mod fields;
 mod golden;
 mod proxy;
 mod served;

@@ -123,10 +123,14 @@ impl ServerTls {
     /// The name by which a proxy asks for the authorities of clients; `None` where they are in no secret.
     pub fn roots_name(&self) -> Option<Arc<str>> {
         let Certificates::Secrets(names) = &self.certificates else { return None };
-        match &*self.authorities {
-            "" => Some(format!("{}{AUTHORITIES}", secret_name(names.first()?)).into()),
-            own => Some(secret_name(own)),
-        }
+        let name = match &*self.authorities {
+            "" => secret_name(names.first()?),
+            own => secret_name(own),
+        };
+        Some(match name.starts_with("configmap://") || name.ends_with(AUTHORITIES) {
+            true => name,
+            false => format!("{name}{AUTHORITIES}").into(),
+        })
     }
 
     /// Whether the certificates of clients are looked at.

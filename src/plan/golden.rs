@@ -28,8 +28,8 @@ const OUTPUTS: [(&str, ResourceType); 6] = [
     ("sds.yaml", ResourceType::Secret),
     ("ecds.yaml", ResourceType::Extension),
 ];
-const PROBLEMS: &str = "problems.yaml";
-const NODE: &str = "node.yaml";
+pub(super) const PROBLEMS: &str = "problems.yaml";
+pub(super) const NODE: &str = "node.yaml";
 
 /// What came of one case.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ fn diff(path: &Path, before: &str, now: &str) -> String {
 }
 
 /// What each output file of a case should hold; empty for one that should not be there.
-fn outputs(dir: &Path, context: &Context) -> Result<BTreeMap<&'static str, String>> {
+pub(super) fn outputs(dir: &Path, context: &Context) -> Result<BTreeMap<&'static str, String>> {
     let world = World::load(&inputs(dir)?, None, context)?;
     let node = proxy(&dir.join(NODE))?.resolve(&world.snapshot)?;
     let config = Config::of(&world.snapshot, &node, &Direct);

@@ -19,13 +19,16 @@ const OUTPUTS: [&str; 8] =
     ["node.yaml", "cds.yaml", "eds.yaml", "lds.yaml", "rds.yaml", "sds.yaml", "ecds.yaml", "problems.yaml"];
 
 /// A golden case.
-struct Case {
-    name: String,
-    dir: PathBuf,
-    inputs: Vec<PathBuf>,
+pub(crate) struct Case {
+    /// The name of its directory.
+    pub(crate) name: String,
+    /// Its directory.
+    pub(crate) dir: PathBuf,
+    /// The files that describe its world.
+    pub(crate) inputs: Vec<PathBuf>,
 }
 
-fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/translate");
     let list = |dir: &Path| -> Vec<PathBuf> {
         let mut paths: Vec<_> = fs::read_dir(dir).expect("a directory").map(|e| e.expect("an entry").path()).collect();
@@ -103,8 +106,8 @@ fn envoy_accepts_every_golden_case_from_a_control_plane() {
     });
 }
 
-/// What cases have below `/etc/certs`, for Envoy reads the files that it is told of: ca.pem, cert.pem and key.pem.
-fn with_certificates(text: &str) -> String {
+/// What cases have below `/etc/certs`, for Envoy reads the files that it is told of.
+pub(crate) fn with_certificates(text: &str) -> String {
     static COPIES: OnceLock<PathBuf> = OnceLock::new();
     let copies = COPIES.get_or_init(|| {
         // The user of Envoy may not look into each directory that a source tree is in.
@@ -147,7 +150,7 @@ fn translate(case: &Case) -> Value {
 
 /// A bootstrap with all resources in it, and in each other where one names another: `--mode validate` looks at
 /// nothing that comes from elsewhere.
-fn inlined(translated: &Value) -> Value {
+pub(crate) fn inlined(translated: &Value) -> Value {
     let by = |list: &str, key: &str| -> BTreeMap<String, Value> {
         let all = translated[list].as_array().cloned().unwrap_or_default();
         all.into_iter().map(|r| (r[key].as_str().unwrap_or_default().to_owned(), r)).collect()
@@ -255,7 +258,7 @@ fn inline_routes(value: &mut Value, routes: &BTreeMap<String, Value>) {
     }
 }
 
-fn read_yaml(path: &Path) -> Vec<Value> {
+pub(crate) fn read_yaml(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).expect("a file");
     serde_norway::Deserializer::from_str(&text)
         .filter_map(|document| <Value as serde::Deserialize>::deserialize(document).ok())

@@ -111,6 +111,10 @@ fn check(found: &mut Findings<'_>, path: &FieldPath, tls: &api::ServerTls, mode:
         let message = "needs cipherSuites that the old version knows: the default ones are of TLS 1.2; name them";
         found.warn(&path.field("minProtocolVersion"), message);
     }
+    for (i, _) in tls.tls_certificates.iter().enumerate().filter(|(_, c)| !c.ca_certificates.is_empty()) {
+        let message = "has no effect, in Istio as here; write tls.caCertificates, which is for all certificates";
+        found.warn(&path.field("tlsCertificates").index(i).field("caCertificates"), message);
+    }
     let set = sources(tls).into_iter().filter(|(_, set)| *set);
     match mode {
         ServerTlsMode::IstioMutual => {
