@@ -1,7 +1,7 @@
 # Everything that is done with this source tree. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build test unit mesh demo bench lint fmt golden clean
+.PHONY: help tools build test unit mesh demo bench fuzz lint fmt golden clean
 
 CARGO ?= cargo
 # The tests name Envoy by this; it lies in a cache outside the source tree.
@@ -35,6 +35,9 @@ demo: tools ## a small shop with a real Envoy beside each workload (KEEP=1 leave
 
 bench: ## work, bytes and memory of translation and push on meshes of growing size
 	$(CARGO) bench --locked --bench push
+
+fuzz: tools ## 50,000 worlds changed at random, which Envoy must accept (FUZZ_WORLDS, FUZZ_JUDGED, FUZZ_SEED)
+	FUZZ_WORLDS=$${FUZZ_WORLDS:-50000} $(CARGO) test --locked --test mesh -- fuzz
 
 lint: tools ## formatting and lints; any finding fails
 	$(CARGO) fmt --check

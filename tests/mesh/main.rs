@@ -4,6 +4,7 @@
 #[path = "harness/harness.rs"]
 #[allow(dead_code, unused_imports, reason = "the demo uses the rest")]
 mod harness;
+mod fuzz;
 mod oracle;
 mod testbed;
 mod traffic;
