@@ -23,7 +23,8 @@ pub use watch::{Options, watch};
 
 /// Reads every object of these directories (with those below them) and single files once, what stands for pods, and
 /// the file of the mesh's settings.
-/// Where two hold the same object, the first in the order of `paths`, and then of names, wins.
+/// Where two hold the same object, the last in the order of `paths`, then of names, and then of documents counts, as it
+/// does if all are applied to a cluster.
 ///
 /// # Errors
 ///

@@ -12,29 +12,48 @@ use crate::{
     source::workload,
 };
 use std::{
-    collections::{BTreeMap, btree_map},
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::Arc,
 };
 
-/// Where a file stands among the others: the place of its root, then its path. The first to hold an object wins.
+/// Where a file stands among the others: the place of its root, then its path. The last to hold an object wins, as if
+/// all were applied in this order.
 pub(super) type Position = (usize, Arc<Path>);
 
-/// The files as they were read last, and what was last told of them.
+/// The files as they were read last, and what was last told of them. What it does is in proportion to the files that
+/// changed.
 #[derive(Debug)]
 pub(super) struct Catalogue {
     context: Context,
     files: BTreeMap<Position, Content>,
+    /// Who holds each object, in the order of files and documents: the last is in force.
+    holders: BTreeMap<Key, Vec<(Position, Arc<Entry>)>>,
+    /// What is wrong with files.
+    broken: BTreeMap<(ObjectRef, Position), Arc<Change>>,
     /// The pods that workloads stand for, as they follow from `shaping`.
-    stand_ins: Vec<Arc<Entry>>,
-    shaping: Vec<Arc<Entry>>,
+    stand_ins: BTreeMap<ObjectRef, Arc<Entry>>,
+    shaping: BTreeMap<Key, Arc<Entry>>,
+    /// How many of `shaping` are workloads.
+    workloads: usize,
+    /// Of what something else may be to tell than was.
+    dirty: BTreeSet<ObjectRef>,
     told: BTreeMap<ObjectRef, Arc<Change>>,
 }
 
 impl Catalogue {
     pub(super) fn new(context: Context) -> Self {
-        let (stand_ins, shaping) = (Vec::new(), Vec::new());
-        Self { context, files: BTreeMap::new(), stand_ins, shaping, told: BTreeMap::new() }
+        Self {
+            context,
+            files: BTreeMap::new(),
+            holders: BTreeMap::new(),
+            broken: BTreeMap::new(),
+            stand_ins: BTreeMap::new(),
+            shaping: BTreeMap::new(),
+            workloads: 0,
+            dirty: BTreeSet::new(),
+            told: BTreeMap::new(),
+        }
     }
 
     /// Takes in the text of a file, which people know by this name.
@@ -42,13 +61,41 @@ impl Catalogue {
         let before = self.files.get(&at);
         if before.is_none_or(|content| !content.is_of(text)) {
             let content = Content::read(name, text, before, &self.context);
-            self.files.insert(at, content);
+            self.remove(&at);
+            self.hold(at, content);
         }
     }
 
     /// Takes in that a file is no longer there.
     pub(super) fn remove(&mut self, at: &Position) {
-        self.files.remove(at);
+        let Some(content) = self.files.remove(at) else { return };
+        for key in content.entries.into_iter().map(|e| e.key.clone()) {
+            if let Some(holders) = self.holders.get_mut(&key) {
+                holders.retain(|(holder, _)| holder != at);
+                if holders.is_empty() {
+                    self.holders.remove(&key);
+                }
+            }
+            self.dirty.insert(key.0);
+        }
+        self.broken.remove(&(content.object.clone(), at.clone()));
+        self.dirty.insert(content.object);
+    }
+
+    fn hold(&mut self, at: Position, content: Content) {
+        for entry in &content.entries {
+            let holders = self.holders.entry(entry.key.clone()).or_default();
+            let place = holders.partition_point(|(holder, _)| *holder <= at);
+            holders.insert(place, (at.clone(), entry.clone()));
+            self.dirty.insert(entry.key.0.clone());
+        }
+        if !content.problems.is_empty() {
+            let (object, problems) = (content.object.clone(), content.problems.clone());
+            self.dirty.insert(object.clone());
+            let change = Change { object: object.clone(), state: State::Bad, problems, raw: None };
+            self.broken.insert((object, at.clone()), Arc::new(change));
+        }
+        self.files.insert(at, content);
     }
 
     /// The files that are there.
@@ -58,55 +105,80 @@ impl Catalogue {
 
     /// What changed since this was last asked.
     pub(super) fn changes(&mut self) -> Vec<Change> {
-        let now = self.now();
-        let mut changes = Vec::new();
-        for (object, change) in &now {
-            let before = self.told.get(object);
-            if !before.is_some_and(|b| Arc::ptr_eq(b, change) || b == change) {
-                changes.push(Change::clone(change));
+        self.reshape();
+        let (mut changes, mut gone) = (Vec::new(), Vec::new());
+        for object in std::mem::take(&mut self.dirty) {
+            let before = self.told.remove(&object);
+            match (self.now(&object), before) {
+                (Some(now), before) => {
+                    if !before.is_some_and(|b| Arc::ptr_eq(&b, &now) || b == now) {
+                        changes.push(Change::clone(&now));
+                    }
+                    self.told.insert(object, now);
+                }
+                (None, Some(_)) => gone.push(Change { object, state: State::Gone, problems: Vec::new(), raw: None }),
+                (None, None) => {}
             }
         }
-        for object in self.told.keys().filter(|o| !now.contains_key(o)) {
-            changes.push(Change { object: object.clone(), state: State::Gone, problems: Vec::new(), raw: None });
-        }
-        self.told = now;
+        changes.append(&mut gone);
         changes
     }
 
-    /// All there is to tell now.
-    fn now(&mut self) -> BTreeMap<ObjectRef, Arc<Change>> {
-        let mut in_force: BTreeMap<&Key, &Arc<Entry>> = BTreeMap::new();
-        let mut doubles: BTreeMap<&Key, Vec<Problem>> = BTreeMap::new();
-        for entry in self.files.values().flat_map(|f| &f.entries) {
-            match in_force.entry(&entry.key) {
-                btree_map::Entry::Vacant(place) => drop(place.insert(entry)),
-                btree_map::Entry::Occupied(winner) => {
-                    doubles.entry(&entry.key).or_default().push(double(entry, winner.get()));
-                }
+    /// Makes the pods that workloads stand for anew, where what they follow from has changed.
+    fn reshape(&mut self) {
+        let mut differs = false;
+        for object in &self.dirty {
+            for key in keys(&self.holders, object).chain(keys(&self.shaping, object)).cloned().collect::<BTreeSet<_>>()
+            {
+                let now = self.holders.get(&key).and_then(|h| h.last()).map(|(_, e)| e).filter(|e| shapes_pods(e));
+                let before = match now {
+                    Some(entry) => self.shaping.insert(key, entry.clone()),
+                    None => self.shaping.remove(&key),
+                };
+                let count = |entry: Option<&Arc<Entry>>| entry.iter().filter(|e| workload::is_workload(&e.raw)).count();
+                self.workloads = self.workloads + count(now) - count(before.as_ref());
+                differs |= match (&before, now) {
+                    (Some(a), Some(b)) => !Arc::ptr_eq(a, b),
+                    (a, b) => a.is_some() || b.is_some(),
+                };
             }
         }
-        let shaping: Vec<_> = in_force.values().filter(|e| shapes_pods(e)).map(|e| Arc::clone(e)).collect();
-        let same =
-            shaping.len() == self.shaping.len() && shaping.iter().zip(&self.shaping).all(|(a, b)| Arc::ptr_eq(a, b));
-        if !same {
-            self.stand_ins = stand_ins(&shaping, &self.context);
-            self.shaping = shaping;
+        // Without workloads there is nothing that other objects could shape.
+        if differs && (self.workloads > 0 || !self.stand_ins.is_empty()) {
+            let shaping: Vec<Arc<Entry>> = self.shaping.values().cloned().collect();
+            let made = stand_ins(&shaping, &self.context).into_iter().map(|e| (e.key.0.clone(), e)).collect();
+            let before = std::mem::replace(&mut self.stand_ins, made);
+            self.dirty.extend(before.into_keys().chain(self.stand_ins.keys().cloned()));
         }
-        let mut now = BTreeMap::new();
-        for (key, entry) in in_force {
-            let change = match doubles.remove(key) {
-                None => entry.change.clone(),
-                Some(problems) => with_problems(&entry.change, problems),
-            };
-            put(&mut now, change);
+    }
+
+    /// What there is to tell of an object now.
+    fn now(&self, object: &ObjectRef) -> Option<Arc<Change>> {
+        let mut now = None;
+        for key in keys(&self.holders, object) {
+            let Some(((_, entry), losers)) = self.holders[key].split_last() else { continue };
+            put(
+                &mut now,
+                match losers {
+                    [] => entry.change.clone(),
+                    _ => with_problems(&entry.change, losers.iter().map(|(_, loser)| double(loser, entry)).collect()),
+                },
+            );
         }
-        self.stand_ins.iter().for_each(|entry| put(&mut now, entry.change.clone()));
-        for file in self.files.values().filter(|f| !f.problems.is_empty()) {
-            let (object, problems) = (file.object.clone(), file.problems.clone());
-            put(&mut now, Arc::new(Change { object, state: State::Bad, problems, raw: None }));
+        if let Some(entry) = self.stand_ins.get(object) {
+            put(&mut now, entry.change.clone());
+        }
+        let from = (object.clone(), (0, Path::new("").into()));
+        for (_, change) in self.broken.range(from..).take_while(|((of, _), _)| of == object) {
+            put(&mut now, change.clone());
         }
         now
     }
+}
+
+/// The keys of an object, one for each API group that it is of.
+fn keys<'a, V>(map: &'a BTreeMap<Key, V>, object: &'a ObjectRef) -> impl Iterator<Item = &'a Key> {
+    map.range((object.clone(), "".into())..).map(|(key, _)| key).take_while(move |key| key.0 == *object)
 }
 
 /// Whether stand-ins depend on this object.
@@ -115,7 +187,8 @@ fn shapes_pods(entry: &Entry) -> bool {
 }
 
 fn stand_ins(shaping: &[Arc<Entry>], context: &Context) -> Vec<Arc<Entry>> {
-    let location = |id: &ObjectRef| shaping.iter().find(|e| e.key.0 == *id).map(|e| e.location.clone());
+    let locations: BTreeMap<&ObjectRef, &Arc<str>> = shaping.iter().map(|e| (&e.key.0, &e.location)).collect();
+    let location = |id: &ObjectRef| locations.get(id).map(|l| Arc::clone(l));
     let made = workload::stand_ins(shaping.iter().map(|e| &e.raw));
     let entry = |stand_in: workload::StandIn| {
         let location = location(&stand_in.workload).expect("a stand-in's workload is among those it is made from");
@@ -132,25 +205,28 @@ fn double(loser: &Entry, winner: &Entry) -> Problem {
         false => Problem::error(
             object,
             path,
-            format!("is also in {}, which is in force; remove or rename one of the two", winner.location),
+            format!(
+                "is also in {}, which comes later and is in force, as it is where both are applied; remove or rename one \
+                 of the two",
+                winner.location
+            ),
         ),
     };
     Problem { location: Some(loser.location.clone()), ..problem }
 }
 
 /// Adds what is to be told of an object. Kinds of different API groups may share a name: what can be used is used.
-fn put(now: &mut BTreeMap<ObjectRef, Arc<Change>>, change: Arc<Change>) {
-    match now.entry(change.object.clone()) {
-        btree_map::Entry::Vacant(place) => drop(place.insert(change)),
-        btree_map::Entry::Occupied(mut place) => {
-            let (one, other) = match matches!(place.get().state, State::Is(_)) {
-                true => (place.get(), &change),
-                false => (&change, place.get()),
+fn put(now: &mut Option<Arc<Change>>, change: Arc<Change>) {
+    *now = Some(match now.take() {
+        None => change,
+        Some(there) => {
+            let (one, other) = match matches!(there.state, State::Is(_)) {
+                true => (there, change),
+                false => (change, there),
             };
-            let merged = with_problems(one, other.problems.clone());
-            place.insert(merged);
+            with_problems(&one, other.problems.clone())
         }
-    }
+    });
 }
 
 fn with_problems(change: &Change, more: Vec<Problem>) -> Arc<Change> {

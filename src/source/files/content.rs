@@ -9,7 +9,10 @@ use crate::{
     source::workload,
 };
 use serde_json::{Map, Value};
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// Which object, told by its API group from others of its kind and name.
 pub(super) type Key = (ObjectRef, Arc<str>);
@@ -57,6 +60,9 @@ pub(super) struct Content {
     text: Arc<str>,
 }
 
+/// The objects of before, by location.
+type Known<'a> = BTreeMap<&'a Arc<str>, Vec<&'a Arc<Entry>>>;
+
 /// A file's text, or why it cannot be had.
 pub(super) type Text = Result<Arc<str>, String>;
 
@@ -83,7 +89,10 @@ impl Content {
                     true => document::json(text),
                     false => document::yaml(text),
                 };
-                let known: Vec<_> = before.into_iter().flat_map(|b| &b.entries).collect();
+                let mut known = Known::new();
+                for entry in before.into_iter().flat_map(|b| &b.entries) {
+                    known.entry(&entry.location).or_default().push(entry);
+                }
                 // Each is taken, whatever came of those before.
                 let taken: Vec<bool> = documents.into_iter().map(|d| content.take(name, d, &known, context)).collect();
                 taken.into_iter().all(|whole| whole)
@@ -105,7 +114,7 @@ impl Content {
     }
 
     /// Takes the objects of a document; whether all of them could be told.
-    fn take(&mut self, name: &str, document: Document, known: &[&Arc<Entry>], context: &Context) -> bool {
+    fn take(&mut self, name: &str, document: Document, known: &Known<'_>, context: &Context) -> bool {
         let location = format!("{name} document {}", document.number);
         let value = match document.content {
             Ok(value) => value,
@@ -122,7 +131,7 @@ impl Content {
                 whole = false;
                 continue;
             }
-            let same = known.iter().find(|e| e.location == location && e.raw == raw);
+            let same = known.get(&location).into_iter().flatten().find(|e| e.raw == raw);
             let entry = same.map_or_else(|| Arc::new(Entry::new(raw, location, context)), |e| Arc::clone(e));
             self.entries.push(entry);
         }

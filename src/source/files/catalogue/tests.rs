@@ -83,17 +83,26 @@ fn a_file_that_is_cut_off_or_cannot_be_read_keeps_what_it_held() {
 }
 
 #[test]
-fn the_first_of_two_files_wins_and_the_other_takes_over_when_it_goes() {
+fn the_last_of_two_files_wins_and_the_other_takes_over_when_it_goes() {
     let mut files = Files::new();
-    files.write("b.yaml", &deployment("x", "2"));
-    let changes = files.write("a.yaml", &deployment("x", "1"));
+    files.write("a.yaml", &deployment("x", "2"));
+    let changes = files.write("b.yaml", &deployment("x", "1"));
     assert_eq!(names(&changes), ["+x", "-x-1"]);
-    let expected = "error: Deployment default/x: is also in a.yaml document 1, which is in force; \
-                    remove or rename one of the two (b.yaml document 1)";
+    let expected = "error: Deployment default/x: is also in b.yaml document 1, which comes later and is in force, as it \
+                    is where both are applied; remove or rename one of the two (a.yaml document 1)";
     assert_eq!(said(&changes), [expected]);
-    let same = files.write("b.yaml", &deployment("x", "1"));
-    assert!(said(&same)[0].starts_with("warning: Deployment default/x: is also in a.yaml"), "{same:?}");
-    assert_eq!(names(&files.delete("a.yaml")), ["+x"]);
+    let same = files.write("a.yaml", &deployment("x", "1"));
+    assert!(said(&same)[0].starts_with("warning: Deployment default/x: is also in b.yaml"), "{same:?}");
+    assert_eq!(names(&files.delete("b.yaml")), ["+x"]);
+}
+
+#[test]
+fn the_last_of_two_documents_of_a_file_wins() {
+    let mut files = Files::new();
+    let changes = files.write("f.yaml", &format!("{}---\n{}", deployment("x", "2"), deployment("x", "1")));
+    assert_eq!(names(&changes), ["+x", "+x-0"]);
+    assert!(said(&changes)[0].contains("is also in f.yaml document 2, which comes later and is in force"));
+    assert!(said(&changes)[0].ends_with("(f.yaml document 1)"), "{changes:?}");
 }
 
 #[test]
@@ -112,4 +121,13 @@ fn kinds_of_different_groups_may_share_a_name() {
     let changes = files.write("f.yaml", &text);
     assert_eq!(names(&changes), ["+g"]);
     assert!(said(&changes).iter().all(|p| !p.contains("is also in")), "{changes:?}");
+}
+
+#[test]
+fn a_workload_stands_for_its_pods_once_none_of_them_is_there() {
+    let mut files = Files::new();
+    let owner = "{apiVersion: apps/v1, kind: Deployment, name: x, controller: true}";
+    files.write("p.yaml", &format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: p, ownerReferences: [{owner}]}}\n"));
+    assert_eq!(names(&files.write("x.yaml", &deployment("x", "1"))), ["+x"]);
+    assert_eq!(names(&files.delete("p.yaml")), ["+x-0", "-p"]);
 }
