@@ -12,6 +12,7 @@ use crate::{
     debug::{self, Debug},
     model::Mesh,
     parse::{self, Context},
+    plan::World,
     snapshot::Snapshot,
     source::files,
     store::{self, Reader},
@@ -156,7 +157,10 @@ impl App {
         said.iter().for_each(|text| tracing::warn!("in the environment: {text}"));
         let (writer, reader, store) = store::new(Snapshot::new((*context.mesh).clone()), pace(&serving));
         let (pending, waiting) = watch::channel(vec!["files"]);
-        let identity = Identity::open(&authority, &input.place, &reader)?;
+        // An authority is made before anything is served, and is then told what it is for by the files themselves.
+        let settings = || World::load(&input.config_dirs, input.mesh_config.as_deref(), &context);
+        let mesh = || settings().map(|world| world.snapshot.mesh);
+        let identity = Identity::open(&authority, &input.place, &reader, mesh)?;
         let served = identity.as_ref().map(Identity::secrets);
         let age = authority.max_stream_age;
         let (server, mut debug) = server(&reader, &shutdown, &waiting, &serving, (served, age));

@@ -5,6 +5,8 @@ use crate::{
     ca::{self, Directory, Keeper, Limits, Service, Signer, WorkloadSecrets, serving},
     config::{Authority, Place, TokenIssuer},
     debug,
+    id::Shared,
+    model::Mesh,
     peer::{Authenticator, Caller, Evidence, Issuer, Keys},
     store::Reader,
     translate::Resource,
@@ -13,7 +15,7 @@ use crate::{
 use anyhow::{Context as _, Result, anyhow};
 use rustls::ServerConfig;
 use std::{
-    fs,
+    fs, io,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -37,16 +39,19 @@ pub(super) struct Identity {
 pub(super) type Background = Vec<(&'static str, std::pin::Pin<Box<dyn Future<Output = ()> + Send>>)>;
 
 impl Identity {
-    /// Opens or makes the authority of the options; none where they name no directory.
-    pub(super) fn open(options: &Authority, place: &Place, reader: &Reader) -> Result<Option<Self>> {
+    /// Opens the authority of the options, or makes it for the trust domain that `mesh` finds; none where they name no
+    /// directory.
+    pub(super) fn open(
+        options: &Authority,
+        place: &Place,
+        reader: &Reader,
+        mesh: impl FnOnce() -> io::Result<Shared<Mesh>>,
+    ) -> Result<Option<Self>> {
         let Some(dir) = &options.ca_dir else { return Ok(None) };
         let key = options.ca_key.parse().map_err(|e| anyhow!("--ca-key: {e}"))?;
-        let made = ca::Options {
-            trust_domain: reader.snapshots.borrow().mesh.trust_domain.to_string(),
-            key,
-            root_ttl: options.ca_root_ttl.as_secs(),
-        };
-        let opened = Keeper::open(Arc::new(Directory::new(dir)), &made);
+        let root_ttl = options.ca_root_ttl.as_secs();
+        let made = || mesh().map(|m| ca::Options { trust_domain: m.trust_domain.to_string(), key, root_ttl });
+        let opened = Keeper::open(Arc::new(Directory::new(dir)), made);
         let keeper = opened.with_context(|| format!("--ca-dir {}", dir.display()))?;
         let limits = Limits {
             default_ttl: options.workload_cert_ttl.as_secs().max(1),

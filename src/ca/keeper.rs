@@ -3,6 +3,7 @@
 use super::{Authority, Error, Files, KeyKind, Storage, rotation, self_signed};
 use crate::peer::Mint;
 use std::{
+    io,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -34,16 +35,18 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// The authority in a storage, made if there is none. One that is there in part is never replaced.
+    /// The authority in a storage, made if there is none, as `options` then says. One that is there in part is never
+    /// replaced.
     ///
     /// # Errors
     ///
     /// What is wrong with it.
-    pub fn open(storage: Arc<dyn Storage>, options: &Options) -> Result<Self, Error> {
+    pub fn open(storage: Arc<dyn Storage>, options: impl FnOnce() -> io::Result<Options>) -> Result<Self, Error> {
         let mut files = storage.load()?;
         let plugged = files.keys().any(|name| name.ends_with(".pem") || name == "tls.crt" || name == "tls.key");
         let mut made = false;
         if !plugged {
+            let options = options()?;
             files.extend(self_signed(&options.trust_domain, options.key, now(), options.root_ttl)?);
             made = true;
         }

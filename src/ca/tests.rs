@@ -233,8 +233,8 @@ fn the_layout_of_a_tls_secret_is_read_too() {
 #[test]
 fn an_authority_is_made_once_and_found_again() {
     let dir = Dir::new("kept");
-    let options = Options { trust_domain: "td".into(), key: KeyKind::P256, root_ttl: DAY };
-    let open = || Keeper::open(Arc::new(Directory::new(&dir.0)), &options).expect("an authority");
+    let options = || Ok(Options { trust_domain: "td".into(), key: KeyKind::P256, root_ttl: DAY });
+    let open = || Keeper::open(Arc::new(Directory::new(&dir.0)), options).expect("an authority");
     let first = open().authority().borrow().roots().to_owned();
     assert_eq!(open().authority().borrow().roots(), first);
     let mode = |path: &str| {
@@ -243,7 +243,7 @@ fn an_authority_is_made_once_and_found_again() {
     };
     assert_eq!((mode("ca-key.pem"), mode("")), (0o600, 0o700));
     fs::write(dir.0.join("..data/ca-key.pem"), "").expect("a file");
-    assert!(Keeper::open(Arc::new(Directory::new(&dir.0)), &options).is_err(), "a broken one is not replaced");
+    assert!(Keeper::open(Arc::new(Directory::new(&dir.0)), options).is_err(), "a broken one is not replaced");
 }
 
 #[test]
@@ -297,8 +297,8 @@ fn certificates_prove_identities_of_the_trust_domain_alone() {
 #[tokio::test]
 async fn overload_is_turned_away_at_once_and_too_long_a_time_is_refused() {
     let dir = Dir::new("overload");
-    let options = Options { trust_domain: "td".into(), key: KeyKind::P256, root_ttl: DAY };
-    let keeper = Keeper::open(Arc::new(Directory::new(&dir.0)), &options).expect("an authority");
+    let options = || Ok(Options { trust_domain: "td".into(), key: KeyKind::P256, root_ttl: DAY });
+    let keeper = Keeper::open(Arc::new(Directory::new(&dir.0)), options).expect("an authority");
     let limits = Limits { default_ttl: 60, max_ttl: 3600, workers: 1, queue: 0 };
     let signer = Signer::new(keeper.authority(), limits);
     let csr = request(KeyKind::P256, &[]);

@@ -48,11 +48,17 @@ impl Drop for Plane {
     }
 }
 
-/// Runs a control plane beside a test.
+/// Runs a control plane without objects beside a test.
 async fn with_plane<F: Future<Output = ()>>(name: &str, test: impl FnOnce(Plane) -> F) {
+    with_plane_of(name, "", test).await;
+}
+
+/// Runs a control plane of these objects beside a test.
+async fn with_plane_of<F: Future<Output = ()>>(name: &str, objects: &str, test: impl FnOnce(Plane) -> F) {
     let dir = std::env::temp_dir().join(format!("mainsheet-secure-{name}-{}", std::process::id()));
     let _ = fs::remove_dir_all(&dir);
     fs::create_dir_all(dir.join("config")).expect("a directory");
+    fs::write(dir.join("config/objects.yaml"), objects).expect("a file");
     let (config, ca) = (dir.join("config").display().to_string(), dir.join("ca").display().to_string());
     let words = ["discovery", "--config-dir", &config, "--ca-dir", &ca, "--secure-grpc-addr", "127.0.0.1:0"];
     let more = ["--grpc-addr", "127.0.0.1:0", "--http-addr", "", "--monitoring-addr", ""];
@@ -244,6 +250,20 @@ async fn secrets_are_for_the_proved_identity_over_tls_alone() {
         let plain = Endpoint::from_shared(format!("http://{}", plane.plain)).expect("an address").connect_lazy();
         let plain = secrets(plain, Some(&token), "shop").await.expect_err("without TLS");
         assert_eq!(plain.code(), Code::DeadlineExceeded, "there are none");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_new_authority_is_of_the_trust_domain_that_the_files_name() {
+    let settings = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\n\
+                    data: {mesh: 'trustDomain: east.example'}\n";
+    with_plane_of("trust-domain", settings, |plane| async move {
+        plane.channel(None).await;
+        let (_, pem) = x509_parser::pem::parse_x509_pem(plane.roots().as_bytes()).expect("PEM");
+        let root = pem.parse_x509().expect("a certificate");
+        let organizations: Vec<_> = root.subject().iter_organization().map(|o| o.as_str()).collect();
+        assert_eq!(organizations, [Ok("east.example")]);
     })
     .await;
 }
