@@ -1,6 +1,6 @@
 //! What translation and pushes cost on meshes of growing size: `cargo bench --bench push [-- --json] [-- SERVICES…]`.
 //!
-//! Counts (rendered, units, messages, resources, bytes, allocations) are the same on every machine and in every
+//! Counts (selected, rendered, messages, resources, bytes, allocations) are the same on every machine and in every
 //! run. What they must show: one endpoint change costs the same in a mesh of any size, and translating costs the
 //! same however many proxies see the same.
 
@@ -72,7 +72,10 @@ impl Results {
             ),
             connect: Table::new(
                 "Sidecars of one namespace connect and get everything",
-                &["services", "streams", "rendered", "units", "messages", "bytes", "cpu", "kept", "resident", "peak"],
+                &[
+                    "services", "streams", "selected", "rendered", "messages", "bytes", "cpu", "kept", "resident",
+                    "peak",
+                ],
             ),
             change: Table::new(
                 "One change, while so many sidecars of one namespace are connected",
@@ -80,8 +83,8 @@ impl Results {
                     "services",
                     "streams",
                     "change",
+                    "selected",
                     "rendered",
-                    "units",
                     "messages",
                     "resources",
                     "bytes",
@@ -157,8 +160,8 @@ fn serve(shape: Shape, snapshot: &Arc<Snapshot>, streams: usize, results: &mut R
     results.connect.row(vec![
         Cell::Count(shape.services as u64),
         Cell::Count(streams as u64),
+        Cell::Count(counts.selected),
         Cell::Count(counts.rendered),
-        Cell::Count(counts.units),
         Cell::Count(counts.sent.messages),
         Cell::Count(counts.sent.bytes),
         Cell::Seconds(cost.cpu),
@@ -204,8 +207,8 @@ fn repeat(fleet: &mut Fleet, snapshot: &Arc<Snapshot>, [there, back]: [Vec<Chang
     };
     let (counts, apply, push) = rounds[ROUNDS - 1];
     vec![
+        Cell::Count(counts.selected),
         Cell::Count(counts.rendered),
-        Cell::Count(counts.units),
         Cell::Count(counts.sent.messages),
         Cell::Count(counts.sent.resources),
         Cell::Count(counts.sent.bytes),

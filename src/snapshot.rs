@@ -222,6 +222,8 @@ impl Snapshot {
                 let name = namespace.name.clone();
                 self.set_namespace(&name, Some(namespace));
             }
+            // Nodes report often, and seldom anything that counts here.
+            Object::Node(node) if self.nodes.get(&node.name).is_some_and(|old| **old == node) => {}
             Object::Node(node) => {
                 self.mark_node(&node.name, dirty);
                 self.nodes.insert(node.name.clone(), Arc::new(node));

@@ -32,7 +32,7 @@ use crate::{
     problem::Problem,
 };
 use bytes::Bytes;
-use std::{fmt, hash::Hash, sync::Arc};
+use std::{collections::BTreeSet, fmt, hash::Hash, sync::Arc};
 
 /// One encoded xDS resource. What it says is not for logs: it may be a secret.
 #[derive(Clone)]
@@ -45,7 +45,7 @@ pub struct Resource {
     pub version: u64,
     /// The encoded message.
     pub body: Bytes,
-    /// The objects that it comes from.
+    /// The objects that it comes from, beside those of its pieces.
     pub sources: Arc<[ObjectRef]>,
     /// The resources that it was put together from. It keeps them, so that one of them that changes is the only one
     /// to be rendered again.
@@ -58,6 +58,18 @@ impl Resource {
         let body = body.into();
         let (name, version, sources) = (name.into(), fingerprint_bytes(&body), sources.into());
         Self { kind, name, version, body, sources, pieces: Arc::default() }
+    }
+
+    /// The objects that it comes from, in order.
+    pub fn origins(&self) -> BTreeSet<&ObjectRef> {
+        self.sources.iter().chain(self.pieces.iter().flat_map(|p| p.origins())).collect()
+    }
+
+    /// Whether another resource is the same and comes from the same objects.
+    fn is_same(&self, other: &Self) -> bool {
+        let same = |(a, b): (&Arc<Self>, &Arc<Self>)| Arc::ptr_eq(a, b) || a.is_same(b);
+        let pieces = || self.pieces.len() == other.pieces.len() && self.pieces.iter().zip(&*other.pieces).all(same);
+        self == other && self.sources == other.sources && pieces()
     }
 
     /// The version as it is on the wire.
@@ -124,5 +136,24 @@ pub struct Built {
     /// Its resources.
     pub resources: Vec<Arc<Resource>>,
     /// What is wrong with the objects that they come from, as far as this view is concerned.
+    pub problems: Vec<Problem>,
+    /// What it adds to the unit that is put together from it and others.
+    pub piece: Option<Piece>,
+}
+
+/// What a unit adds to the resource that is put together from several units, which cannot be known from one alone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Piece {
+    /// The part of the resource, if nothing else wants what it claims.
+    pub resource: Option<Arc<Resource>>,
+    /// The fingerprints of what only one piece may have.
+    pub claims: Box<[u64]>,
+    /// The fingerprint of its rank among those that claim the same.
+    pub rank: u128,
+    /// Whether it asks for anything: what is wrong counts only then.
+    pub asks: bool,
+    /// Whether it asks for the resource.
+    pub asks_for_whole: bool,
+    /// What is wrong with the objects that it comes from.
     pub problems: Vec<Problem>,
 }

@@ -36,6 +36,8 @@ pub(crate) struct Sent {
 pub(crate) struct Counts {
     /// What was sent.
     pub(crate) sent: Sent,
+    /// Inputs selected: resources rendered, and those that had been rendered before.
+    pub(crate) selected: u64,
     /// Resources rendered.
     pub(crate) rendered: u64,
     /// Units built.
@@ -77,7 +79,9 @@ impl Fleet {
 
     /// What was done so far.
     pub(crate) fn counts(&self) -> Counts {
-        Counts { sent: self.sent, rendered: self.metrics.rendered.get(), units: self.metrics.units_built.get() }
+        let rendered = self.metrics.rendered.get();
+        let selected = rendered + self.metrics.cache_hits.get();
+        Counts { sent: self.sent, selected, rendered, units: self.metrics.units_built.get() }
     }
 }
 
@@ -107,7 +111,12 @@ impl std::ops::Sub for Counts {
             resources: self.sent.resources - before.sent.resources,
             bytes: self.sent.bytes - before.sent.bytes,
         };
-        Self { sent, rendered: self.rendered - before.rendered, units: self.units - before.units }
+        Self {
+            sent,
+            selected: self.selected - before.selected,
+            rendered: self.rendered - before.rendered,
+            units: self.units - before.units,
+        }
     }
 }
 

@@ -16,15 +16,30 @@ impl<'a> View<'a> {
     /// that name the nearest wildcard above it.
     pub fn virtual_services(&self, host: &Host) -> Vec<&'a Shared<VirtualService>> {
         for candidate in host.candidates() {
-            let named = self.snapshot.index.virtual_services.get(&*candidate).map_or(&[][..], |l| l);
-            let mut seen: Vec<_> = named.iter().filter(|r| self.sees_virtual_service(r)).collect();
-            seen.sort_by_key(|r| self.precedence(r));
+            let mut seen = self.naming(&candidate);
             if !seen.is_empty() {
                 seen.truncate(if *candidate == **host { seen.len() } else { 1 });
                 return seen;
             }
         }
         Vec::new()
+    }
+
+    /// The VirtualServices for sidecars that name exactly this host, in order of precedence.
+    pub fn naming(&self, host: &str) -> Vec<&'a Shared<VirtualService>> {
+        let named = self.snapshot.index.virtual_services.get(host).map_or(&[][..], |l| l);
+        let mut seen: Vec<_> = named.iter().filter(|r| self.sees_virtual_service(r)).collect();
+        seen.sort_by_key(|r| self.precedence(r));
+        seen
+    }
+
+    /// The wildcards that VirtualServices name and that have a host in common with this one, without itself.
+    pub fn named_wildcards(&self, host: &Host) -> Vec<&'a Host> {
+        let index = &self.snapshot.index.virtual_services;
+        let above = host.candidates().filter_map(|candidate| index.get_key_value(&*candidate));
+        let below = index.iter().filter(|(other, _)| host.is_wildcard() && host.covers(other));
+        let all = above.chain(below).map(|(other, _)| other);
+        all.filter(|other| other.is_wildcard() && *other != host).collect()
     }
 
     /// The VirtualServices that may say where connections to a host go: all that have a host in common with it, in
@@ -43,12 +58,10 @@ impl<'a> View<'a> {
         found
     }
 
-    /// Every VirtualService for sidecars that the view's nodes see, in order of precedence.
-    pub fn all_virtual_services(&self) -> Vec<&'a Shared<VirtualService>> {
-        let all = self.snapshot.virtual_services.values();
-        let mut seen: Vec<_> = all.filter(|r| self.sees_virtual_service(r)).collect();
-        seen.sort_by_key(|r| self.precedence(r));
-        seen
+    /// Every VirtualService for sidecars that the view's nodes see.
+    pub fn all_virtual_services(&self) -> impl Iterator<Item = &'a Shared<VirtualService>> {
+        let view = *self;
+        self.snapshot.virtual_services.values().filter(move |rule| view.sees_virtual_service(rule))
     }
 
     /// What sorts the VirtualServices that the view's nodes see.

@@ -374,7 +374,7 @@ impl<'a> View<'a> {
     }
 
     /// The service of this host that the listener which is looked at lets in.
-    fn imported(&self, host: &Host) -> Option<&'a Shared<Service>> {
+    pub fn imported(&self, host: &Host) -> Option<&'a Shared<Service>> {
         let visible = self.snapshot.services_of(host).iter().filter(|s| self.sees_service(s) && self.imports(s));
         visible.min_by_key(|s| (s.namespace != self.key.namespace, s.registry != Registry::Kubernetes))
     }
@@ -390,6 +390,15 @@ impl<'a> View<'a> {
     pub fn services(&self) -> impl Iterator<Item = &'a Shared<Service>> + use<'a> {
         let view = *self;
         self.snapshot.index.services.keys().filter_map(move |host| view.service(host))
+    }
+
+    /// The services that the listener which is looked at lets in and whose hosts have a name in common with this one:
+    /// that of this name, those of wildcards above it, and for a wildcard those below it.
+    pub fn overlapping(&self, host: &Host) -> Vec<&'a Shared<Service>> {
+        let services = &self.snapshot.index.services;
+        let above = host.candidates().filter_map(|candidate| services.get_key_value(&*candidate));
+        let below = services.iter().filter(|(other, _)| host.is_wildcard() && *other != host && host.covers(other));
+        above.chain(below).filter_map(|(other, _)| self.imported(other)).collect()
     }
 
     /// The services that the listener which is looked at lets in and that have a port of this number, the oldest first.

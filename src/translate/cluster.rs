@@ -96,8 +96,8 @@ fn holds_endpoints(view: &View<'_>, service: &Service) -> bool {
 pub(super) fn build(view: &View<'_>, unit: &Unit, renderer: &dyn Renderer) -> Built {
     let host = match unit {
         Unit::Host(host) => host,
-        Unit::Fixed => return Built { resources: fixed::build(view, renderer), problems: Vec::new() },
-        Unit::Port(_) | Unit::Name(_) => return Built::default(),
+        Unit::Fixed => return Built { resources: fixed::build(view, renderer), ..Built::default() },
+        Unit::Port(_) | Unit::Name(_) | Unit::Requests(..) => return Built::default(),
     };
     let Some(service) = view.service(host).filter(|_| view.sends_to(host)) else { return Built::default() };
     let (clusters, mut problems) = select(view, service);
@@ -105,7 +105,7 @@ pub(super) fn build(view: &View<'_>, unit: &Unit, renderer: &dyn Renderer) -> Bu
     problems.sort();
     problems.dedup();
     let inputs = clusters.into_iter().filter_map(|selected| Outbound::new(view, service, selected));
-    Built { resources: inputs.map(|input| renderer.get(&input)).collect(), problems }
+    Built { resources: inputs.map(|input| renderer.get(&input)).collect(), problems, ..Built::default() }
 }
 
 /// `outbound|PORT|SUBSET|HOST`.

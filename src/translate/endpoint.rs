@@ -65,7 +65,7 @@ pub(super) fn build(view: &View<'_>, unit: &Unit, renderer: &dyn Renderer) -> Bu
             sources: service.sources().chain(&c.rules).cloned().collect(),
         })
     });
-    Built { resources: resources.collect(), problems: Vec::new() }
+    Built { resources: resources.collect(), ..Built::default() }
 }
 
 /// Everything that one ClusterLoadAssignment is made from.

@@ -1,6 +1,6 @@
 //! Parts, and how they follow the world: a part is built once and then only its affected units are built anew.
 
-use super::{Built, Renderer, Resource, cluster, endpoint, listener, route, secret};
+use super::{Built, Piece, Renderer, Resource, cluster, endpoint, listener, route, secret};
 use crate::{
     id::{Host, ResourceType},
     model::{Node, Role},
@@ -19,7 +19,8 @@ pub enum PartKind {
     Endpoints,
     /// Outbound listeners; a unit is a port. Of gateways: all listeners, each a unit.
     Listeners,
-    /// Outbound routes; a unit is a port. Of gateways: a unit is a route configuration.
+    /// Outbound routes; a unit is what requests to a host on a port need, and a port puts these together. Of gateways:
+    /// a unit is a route configuration.
     Routes,
     /// Inbound listeners and clusters; one unit.
     Inbound,
@@ -36,6 +37,8 @@ pub enum Unit {
     Host(Host),
     /// What a port needs.
     Port(u16),
+    /// What requests to a host on a port need.
+    Requests(u16, Host),
     /// What the resource of this name needs.
     Name(Arc<str>),
 }
@@ -105,23 +108,36 @@ impl PartKind {
         }
     }
 
-    /// Builds a unit, with problems of the objects that users know.
-    fn built(self, view: &View<'_>, unit: &Unit, renderer: &dyn Renderer) -> Built {
-        let mut built = self.build(view, unit, renderer);
-        built.problems = built.problems.into_iter().map(|p| view.snapshot.written(p)).collect();
-        built
+    fn build(self, view: &View<'_>, units: BTreeSet<Unit>, renderer: &dyn Renderer) -> Vec<(Unit, Built)> {
+        match self {
+            Self::Routes => route::build(view, units, renderer),
+            _ => units.into_iter().map(|unit| (unit.clone(), self.build_one(view, &unit, renderer))).collect(),
+        }
     }
 
-    fn build(self, view: &View<'_>, unit: &Unit, renderer: &dyn Renderer) -> Built {
+    fn build_one(self, view: &View<'_>, unit: &Unit, renderer: &dyn Renderer) -> Built {
         match self {
             Self::Clusters => cluster::build(view, unit, renderer),
             Self::Endpoints => endpoint::build(view, unit, renderer),
             Self::Listeners if view.key.role == Role::Router => listener::gateway::build(view, unit, renderer),
             Self::Listeners => listener::outbound::build(view, unit, renderer),
-            Self::Routes => route::build(view, unit, renderer),
+            Self::Routes => Built::default(),
             Self::Inbound => listener::inbound::build(view, renderer),
             Self::Secrets => secret::build(view, unit, renderer),
         }
+    }
+
+    /// The unit that is put together from a unit and others.
+    fn whole(self, unit: &Unit) -> Option<Unit> {
+        match (self, unit) {
+            (Self::Routes, Unit::Requests(port, _)) => Some(Unit::Port(*port)),
+            _ => None,
+        }
+    }
+
+    /// Whether a unit is put together from others.
+    fn is_whole(self, unit: &Unit) -> bool {
+        matches!((self, unit), (Self::Routes, Unit::Port(_)))
     }
 }
 
@@ -141,13 +157,9 @@ pub struct Part {
 impl Part {
     /// Builds the part from nothing.
     pub fn build(kind: PartKind, key: Arc<ViewKey>, snapshot: &Snapshot, renderer: &dyn Renderer) -> Self {
-        let mut part = Self { kind, key: key.clone(), units: OrdMap::new(), tables: Default::default() };
+        let empty = Self { kind, key: key.clone(), units: OrdMap::new(), tables: Default::default() };
         let view = View { snapshot, key: &key, listener: None };
-        for unit in kind.units(&view) {
-            let built = kind.built(&view, &unit, renderer);
-            part.insert(unit, built);
-        }
-        part
+        empty.rebuilt(&view, kind.units(&view), renderer).0.unwrap_or(empty)
     }
 
     /// The part after the world went from `old`, which it was built from, to `new`; `delta` is their difference.
@@ -168,24 +180,67 @@ impl Part {
             Affected::Units(units) => units,
             Affected::All => self.units.keys().cloned().chain(self.kind.units(&now)).collect(),
         };
+        self.rebuilt(&now, units, renderer)
+    }
+
+    /// The part after these units were built anew, and then what is put together from those that changed; `None` where
+    /// it stays as it is. Also tells how many units were built.
+    fn rebuilt(&self, view: &View<'_>, units: BTreeSet<Unit>, renderer: &dyn Renderer) -> (Option<Self>, usize) {
+        let (mut wholes, units): (BTreeSet<Unit>, BTreeSet<Unit>) =
+            units.into_iter().partition(|unit| self.kind.is_whole(unit));
         let count = units.len();
-        let built = units.into_iter().map(|unit| (self.kind.built(&now, &unit, renderer), unit));
-        let changed: Vec<_> = built.filter(|(built, unit)| !self.has(unit, built)).collect();
+        let changed = self.changed(view, self.kind.build(view, units, renderer));
+        wholes.extend(changed.iter().filter_map(|(unit, _)| self.kind.whole(unit)));
+        let first = self.with(changed);
+        let part = first.as_ref().unwrap_or(self);
+        let count = count + wholes.len();
+        let joined = wholes.into_iter().map(|unit| {
+            let built = match unit {
+                Unit::Port(port) => route::join(view, port, &part.pieces(port), renderer),
+                _ => Built::default(),
+            };
+            (unit, built)
+        });
+        let second = part.with(part.changed(view, joined.collect()));
+        (second.or(first), count)
+    }
+
+    /// Those of the units that are not like this already, with problems of the objects that users know.
+    fn changed(&self, view: &View<'_>, mut built: Vec<(Unit, Built)>) -> Vec<(Unit, Built)> {
+        for (_, built) in &mut built {
+            built.problems = built.problems.drain(..).map(|p| view.snapshot.written(p)).collect();
+        }
+        built.retain(|(unit, built)| !self.has(unit, built));
+        built
+    }
+
+    /// The part with these units; `None` where there are none.
+    fn with(&self, changed: Vec<(Unit, Built)>) -> Option<Self> {
         if changed.is_empty() {
-            return (None, count);
+            return None;
         }
         let mut next = self.clone();
         // All that is gone goes first: a resource may have moved from one unit to another.
-        changed.iter().for_each(|(_, unit)| next.withdraw(unit));
-        changed.into_iter().for_each(|(built, unit)| next.insert(unit, built));
-        (Some(next), count)
+        changed.iter().for_each(|(unit, _)| next.withdraw(unit));
+        changed.into_iter().for_each(|(unit, built)| next.insert(unit, built));
+        Some(next)
+    }
+
+    /// What the units of a port add to it, by host.
+    fn pieces(&self, port: u16) -> Vec<(&Host, &Piece)> {
+        let from = Unit::Requests(port, Host::from(""));
+        let units = self.units.range(from..).map_while(|(unit, built)| match unit {
+            Unit::Requests(on, host) if *on == port => Some((host, built)),
+            _ => None,
+        });
+        units.filter_map(|(host, built)| Some((host, built.piece.as_ref()?))).collect()
     }
 
     /// A part that consists of these resources, wherever they come from.
     pub(crate) fn of(key: Arc<ViewKey>, resources: impl IntoIterator<Item = Resource>) -> Self {
         let mut part = Self { kind: PartKind::Clusters, key, units: OrdMap::new(), tables: Default::default() };
         let resources = resources.into_iter().map(Arc::new).collect();
-        part.insert(Unit::Fixed, Built { resources, problems: Vec::new() });
+        part.insert(Unit::Fixed, Built { resources, ..Built::default() });
         part
     }
 
@@ -197,8 +252,10 @@ impl Part {
     /// Whether a unit already is this, also in what it comes from.
     fn has(&self, unit: &Unit, built: &Built) -> bool {
         let Some(old) = self.units.get(unit) else { return *built == Built::default() };
-        let mut pairs = old.resources.iter().zip(&built.resources);
-        **old == *built && pairs.all(|(a, b)| Arc::ptr_eq(a, b) || a.sources == b.sources)
+        let all = |of: &Built| -> Vec<Arc<Resource>> {
+            of.resources.iter().chain(of.piece.iter().flat_map(|p| &p.resource)).cloned().collect()
+        };
+        **old == *built && all(old).iter().zip(&all(built)).all(|(a, b)| Arc::ptr_eq(a, b) || a.is_same(b))
     }
 
     fn withdraw(&mut self, unit: &Unit) {
@@ -287,8 +344,9 @@ impl Config {
         changes
     }
 
-    /// What translating for this node found wrong.
+    /// What translating for this node found wrong, each once.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
-        self.parts.iter().flat_map(|p| p.problems())
+        let all: BTreeSet<&Problem> = self.parts.iter().flat_map(|p| p.problems()).collect();
+        all.into_iter()
     }
 }

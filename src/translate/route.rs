@@ -14,24 +14,21 @@ pub(super) mod place;
 mod retry;
 mod rule;
 mod select;
+mod settle;
 mod virtual_host;
 
 pub(super) use affected::affected;
 
-use super::{Built, Renderer, Resource, part::Unit};
+use super::{Built, Piece, Renderer, Resource, part::Unit};
 use crate::{
-    id::{ObjectRef, ResourceType},
+    id::{Host, ResourceType, fingerprint, fingerprint_bytes},
     model::{Protocol, Resolution, Role, Service},
     pb::{self, envoy::config::route::v3::RouteConfiguration},
-    problem::{FieldPath, Problem},
+    problem::Problem,
     snapshot::View,
 };
-use bytes::Bytes;
 use select::{Candidate, Selector};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 use virtual_host::{Facade, catch_all};
 
 /// The number of `virtual_hosts` in a RouteConfiguration.
@@ -41,53 +38,86 @@ const MAX_BODY: u32 = 1024 * 1024;
 
 pub(super) fn units(view: &View<'_>) -> BTreeSet<Unit> {
     match view.key.role {
-        Role::Sidecar => view.ports().map(Unit::Port).collect(),
+        Role::Sidecar => affected::all(view),
         Role::Router => gateway::units(view),
     }
 }
 
-pub(super) fn build(view: &View<'_>, unit: &Unit, renderer: &dyn Renderer) -> Built {
-    match (view.key.role, unit) {
-        (Role::Sidecar, Unit::Port(port)) => on_port(view, *port, renderer),
+pub(super) fn build(view: &View<'_>, units: BTreeSet<Unit>, renderer: &dyn Renderer) -> Vec<(Unit, Built)> {
+    let mut selector: Option<Selector<'_>> = None;
+    let mut one = |unit: &Unit| match (view.key.role, unit) {
+        (Role::Sidecar, Unit::Requests(port, host)) => {
+            if selector.as_ref().is_none_or(|s| s.port != *port) {
+                selector = view.on_port(*port).map(|view| Selector::new(view, *port));
+            }
+            selector.as_mut().map_or_else(Built::default, |selector| requests(selector, host, renderer))
+        }
         (Role::Router, Unit::Name(name)) => gateway::build(view, name, renderer),
         _ => Built::default(),
-    }
+    };
+    units.into_iter().map(|unit| (one(&unit), unit)).map(|(built, unit)| (unit, built)).collect()
 }
 
-fn on_port(view: &View<'_>, port: u16, renderer: &dyn Renderer) -> Built {
+/// What is spoken on a port by the word of a Sidecar that names it.
+fn named(view: &View<'_>) -> Option<Protocol> {
+    view.listener.and_then(|l| l.port.as_ref()).map(|p| p.protocol)
+}
+
+/// What requests to a host on the selector's port need.
+fn requests(selector: &mut Selector<'_>, host: &Host, renderer: &dyn Renderer) -> Built {
+    let (view, port) = (selector.view, selector.port);
+    let service = view.imported(host).filter(|s| s.port(port).is_some());
+    let asking = match named(&view) {
+        Some(protocol) if !select::is_routed(protocol) => return Built::default(),
+        // A listener that a Sidecar names is one for all, whatever the services speak.
+        Some(_) => service.map(|_| Listening::Together),
+        None => service.and_then(|s| listening_of(&view, s, port)),
+    };
+    let candidate = selector.candidate(host);
+    let problems: Vec<Problem> = std::mem::take(&mut selector.problems).into_iter().collect();
+    if candidate.is_none() && asking.is_none() && problems.is_empty() {
+        return Built::default();
+    }
+    let alone = candidate.as_ref().filter(|_| asking == Some(Listening::Alone)).map(|c| alone(port, c, renderer));
+    let piece = Piece {
+        resource: candidate.as_ref().map(|c| renderer.get(&facade(port, c, c.domains.all.clone()))),
+        claims: candidate.iter().flat_map(|c| &c.domains.all).map(|domain| claim(domain)).collect(),
+        rank: fingerprint(&candidate.map(|c| c.rank)),
+        asks: asking.is_some(),
+        asks_for_whole: asking == Some(Listening::Together),
+        problems,
+    };
+    Built { resources: alone.into_iter().collect(), problems: Vec::new(), piece: Some(piece) }
+}
+
+/// The routes that all HTTP services of a port share: the virtual hosts of all hosts on it. Port 0 stands for sockets of
+/// the file system.
+pub(super) fn join(view: &View<'_>, port: u16, pieces: &[(&Host, &Piece)], renderer: &dyn Renderer) -> Built {
     if port == 0 {
         return at_sockets(view, renderer);
     }
     let Some(view) = &view.on_port(port) else { return Built::default() };
-    let own = view.listener.and_then(|l| l.port.as_ref()).map(|p| p.protocol);
-    let services = view.services_on(port);
-    let mut listening: Vec<Listening> = services.iter().filter_map(|s| listening_of(view, s, port)).collect();
-    match own {
-        // A listener that a Sidecar names is one for all, whatever the services speak.
-        Some(own) if select::is_routed(own) && (!services.is_empty() || own == Protocol::HttpProxy) => {
-            listening = vec![Listening::Together];
-        }
-        Some(_) => return Built::default(),
-        None => {}
-    }
-    if listening.is_empty() {
+    let proxy = named(view) == Some(Protocol::HttpProxy);
+    if !proxy && !pieces.iter().any(|(_, piece)| piece.asks) {
         return Built::default();
     }
+    let mut problems: BTreeSet<Problem> = pieces.iter().flat_map(|(_, piece)| &piece.problems).cloned().collect();
+    let disputed = settle::disputed(pieces);
+    let undisputed = pieces.iter().filter(|(host, _)| !disputed.contains(host));
+    let mut hosts: Vec<Arc<Resource>> = undisputed.filter_map(|(_, piece)| piece.resource.clone()).collect();
     let mut selector = Selector::new(*view, port);
-    let mut candidates = selector.candidates(&services);
-    let mut problems = selector.problems;
-    settle(&mut candidates, port, &mut problems);
-    let mut resources = Vec::new();
-    if listening.contains(&Listening::Together) {
-        let facades = candidates.iter().map(|c| facade(port, c, c.domains.all.clone()));
-        resources.push(shared(view, port.to_string(), facades.collect(), renderer));
-    }
-    for candidate in candidates.iter().filter(|_| own.is_none()) {
-        if candidate.service.and_then(|s| listening_of(view, s, port)) == Some(Listening::Alone) {
-            resources.push(alone(port, candidate, renderer));
-        }
-    }
-    Built { resources, problems: problems.into_iter().collect() }
+    let mut candidates: Vec<Candidate<'_>> = disputed.into_iter().filter_map(|host| selector.candidate(host)).collect();
+    settle::settle(&mut candidates, port, &mut problems);
+    hosts.extend(candidates.iter().map(|c| renderer.get(&facade(port, c, c.domains.all.clone()))));
+    let everything = pieces.iter().any(|(_, piece)| piece.claims.contains(&claim("*")));
+    let whole = (proxy || pieces.iter().any(|(_, piece)| piece.asks_for_whole))
+        .then(|| shared(view, port.to_string(), hosts, everything, renderer));
+    Built { resources: whole.into_iter().collect(), problems: problems.into_iter().collect(), piece: None }
+}
+
+/// The fingerprint of a domain, of which Envoy does not see the case.
+fn claim(domain: &str) -> u64 {
+    fingerprint_bytes(domain.to_ascii_lowercase().as_bytes())
 }
 
 /// The routes of the listeners at sockets of the file system: for every port of the services, which requests name.
@@ -102,9 +132,8 @@ fn at_sockets(view: &View<'_>, renderer: &dyn Renderer) -> Built {
         let mut facades = Vec::new();
         for number in view.snapshot_ports() {
             let mut selector = Selector::new(view, number);
-            let services = view.services_on(number);
-            let mut candidates = selector.candidates(&services);
-            settle(&mut candidates, number, &mut selector.problems);
+            let mut candidates = selector.candidates();
+            settle::settle(&mut candidates, number, &mut selector.problems);
             built.problems.extend(selector.problems);
             facades.extend(candidates.iter().map(|c| {
                 let with_port = c.domains.all.iter().map(|d| format!("{d}:{number}"));
@@ -112,7 +141,9 @@ fn at_sockets(view: &View<'_>, renderer: &dyn Renderer) -> Built {
                 facade(number, c, plain.chain(with_port).collect())
             }));
         }
-        built.resources.push(shared(&view, bind.to_string(), facades, renderer));
+        let everything = facades.iter().any(|f: &Facade| f.domains.iter().any(|d| d == "*"));
+        let hosts = facades.iter().map(|f| renderer.get(f)).collect();
+        built.resources.push(shared(&view, bind.to_string(), hosts, everything, renderer));
     }
     built.problems.sort();
     built.problems.dedup();
@@ -137,52 +168,19 @@ fn listening_of(view: &View<'_>, service: &Service, port: u16) -> Option<Listeni
     }
 }
 
-/// Gives each domain to the first that has it: a proxy refuses a RouteConfiguration with a domain twice. A short
-/// name gives way to a service that really has that name.
-fn settle(candidates: &mut Vec<Candidate<'_>>, port: u16, problems: &mut BTreeSet<Problem>) {
-    let known: BTreeSet<String> =
-        candidates.iter().filter(|c| c.service.is_some()).map(|c| c.host.to_string()).collect();
-    let mut taken: BTreeMap<String, ObjectRef> = BTreeMap::new();
-    for candidate in candidates.iter_mut() {
-        let Some(source) = candidate.sources.first().cloned() else { continue };
-        let short = std::mem::take(&mut candidate.domains.short);
-        candidate.domains.all.retain(|domain| {
-            if short.contains(domain) && known.contains(domain) {
-                return false;
-            }
-            match taken.get(&domain.to_ascii_lowercase()) {
-                None => {
-                    taken.insert(domain.to_ascii_lowercase(), source.clone());
-                    true
-                }
-                Some(winner) if *winner == source => false,
-                Some(winner) => {
-                    problems.insert(collision(&source, winner, domain, port));
-                    false
-                }
-            }
-        });
-    }
-    candidates.retain(|c| !c.domains.all.is_empty());
-}
-
-fn collision(loser: &ObjectRef, winner: &ObjectRef, domain: &str, port: u16) -> Problem {
-    let message = format!(
-        "requests for {domain} on port {port} go where {winner} says, which comes first; give the two different names \
-         and addresses"
-    );
-    Problem::warning(loser, FieldPath::default(), message)
-}
-
 fn facade(port: u16, candidate: &Candidate<'_>, domains: Vec<String>) -> Facade {
     let name = format!("{}:{port}", domain::bracketed(&candidate.host));
     Facade { sources: candidate.sources.clone(), ..Facade::new(name, domains, candidate.routes.clone()) }
 }
 
-/// The routes that all HTTP services of a listener share.
-fn shared(view: &View<'_>, name: String, facades: Vec<Facade>, renderer: &dyn Renderer) -> Arc<Resource> {
-    let everything = facades.iter().any(|f| f.domains.iter().any(|d| d == "*"));
-    let mut hosts: Vec<Arc<Resource>> = facades.iter().map(|f| renderer.get(f)).collect();
+/// The routes that all HTTP services of a listener share; `everything` where one of them takes every request.
+fn shared(
+    view: &View<'_>,
+    name: String,
+    mut hosts: Vec<Arc<Resource>>,
+    everything: bool,
+    renderer: &dyn Renderer,
+) -> Arc<Resource> {
     hosts.sort_by(|a, b| a.name.cmp(&b.name));
     if !everything {
         hosts.push(renderer.get(&catch_all(view)));
@@ -204,9 +202,6 @@ fn assembled(name: String, hosts: &[Arc<Resource>]) -> Arc<Resource> {
         ignore_port_in_host_matching: true,
         ..Default::default()
     };
-    let bodies: Vec<&Bytes> = hosts.iter().map(|h| &h.body).collect();
-    let body = pb::splice(&shell, VIRTUAL_HOSTS, bodies.into_iter());
-    let sources: BTreeSet<ObjectRef> = hosts.iter().flat_map(|h| h.sources.iter().cloned()).collect();
-    let whole = Resource::new(ResourceType::Route, name, body, sources.into_iter().collect());
-    Arc::new(Resource { pieces: hosts.into(), ..whole })
+    let body = pb::splice(&shell, VIRTUAL_HOSTS, hosts.iter().map(|h| &h.body));
+    Arc::new(Resource { pieces: hosts.into(), ..Resource::new(ResourceType::Route, name, body, Vec::new()) })
 }

@@ -55,13 +55,11 @@ pub(super) fn build(view: &View<'_>, unit: &Unit, renderer: &dyn Renderer) -> Bu
     let of_gateway = secrets.iter().find(|(n, _)| n == name).map(|(_, gateway)| gateway.clone());
     let Some(user) = of_gateway.or_else(|| by_rule(view, name)) else { return Built::default() };
     match find(view, name) {
-        Ok(served) => Built { resources: vec![renderer.get(&served)], problems: Vec::new() },
+        Ok(served) => Built { resources: vec![renderer.get(&served)], ..Built::default() },
         Err(why) => {
             let path = FieldPath::new("spec");
-            Built {
-                resources: Vec::new(),
-                problems: why.map(|w| Problem::warning(&user, path, w)).into_iter().collect(),
-            }
+            let problems = why.map(|w| Problem::warning(&user, path, w)).into_iter().collect();
+            Built { problems, ..Built::default() }
         }
     }
 }

@@ -39,19 +39,24 @@ fn route(shape: Shape) -> Vec<Change> {
 fn an_endpoint_change_costs_the_same_in_a_mesh_of_any_size() {
     let small = cost(100, 1, endpoint);
     assert_eq!(small, cost(400, 1, endpoint));
-    assert_eq!(small.sent.messages, 1, "{small:?}");
     // The whole service and the subset that the endpoint is in differ; the other subset is found to be the same.
-    assert_eq!((small.sent.resources, small.rendered), (2, 3), "{small:?}");
+    assert_eq!(small.sent, fleet::Sent { messages: 1, resources: 2, bytes: 918 });
+    assert_eq!((small.selected, small.rendered), (3, 3), "{small:?}");
     assert_eq!(small.units, 1, "only the endpoints of that service are looked at: {small:?}");
 }
 
 #[test]
-fn a_route_change_renders_the_virtual_host_concerned_and_no_other() {
-    let small = cost(100, 1, route);
-    assert_eq!((small.rendered, small.units), (1, 1), "{small:?}");
-    assert_eq!((small.sent.messages, small.sent.resources), (1, 1), "{small:?}");
-    let large = cost(400, 1, route);
-    assert_eq!((large.rendered, large.units), (1, 1), "{large:?}");
+fn a_route_change_selects_and_renders_the_virtual_host_concerned_and_no_other() {
+    let (small, large) = (cost(100, 1, route), cost(400, 1, route));
+    for counts in [small, large] {
+        assert_eq!(counts.rendered, 1, "{counts:?}");
+        // Beside it there is the virtual host for unknown hosts, which the port's routes end with.
+        assert_eq!(counts.selected, 2, "{counts:?}");
+        assert_eq!(counts.units, 2, "the virtual host, and the port that has it: {counts:?}");
+    }
+    // Routes are sent as a whole, so each service of the port adds its virtual host to the bytes.
+    assert_eq!(small.sent, fleet::Sent { messages: 1, resources: 1, bytes: 48_956 });
+    assert_eq!(large.sent, fleet::Sent { messages: 1, resources: 1, bytes: 194_421 });
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub(in crate::translate) fn build(view: &View<'_>, unit: &Unit, renderer: &dyn R
     match unit {
         Unit::Fixed => {
             let problems = view.key.entrance.iter().flat_map(|e| e.problems.iter().cloned());
-            Built { resources: Vec::new(), problems: problems.chain(guard::problems(view)).collect() }
+            Built { problems: problems.chain(guard::problems(view)).collect(), ..Built::default() }
         }
         Unit::Name(wanted) => match openings(view).find(|o| *name(view, o) == **wanted) {
             Some(opening) => Assembly::new(view, opening, Guard::of(view, renderer)).build(renderer),
@@ -138,7 +138,7 @@ impl<'a> Assembly<'a> {
                 resources.push(self.listener(chains, quic, renderer));
             }
         }
-        Built { resources, problems: self.problems }
+        Built { resources, problems: self.problems, ..Built::default() }
     }
 
     /// The chain for requests over TLS that ends here.

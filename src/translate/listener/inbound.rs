@@ -51,7 +51,7 @@ pub(in crate::translate) fn build(view: &View<'_>, renderer: &dyn Renderer) -> B
         problems.extend(guard::problems(view));
         resources.push(renderer.get(&VirtualInbound::select(view, &ports, Guard::of(view, renderer))));
     }
-    Built { resources, problems }
+    Built { resources, problems, ..Built::default() }
 }
 
 /// The ports of the workload, each with the services that lead there, the oldest first.

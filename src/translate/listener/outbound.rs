@@ -70,8 +70,8 @@ pub(in crate::translate) fn affected(old: &View<'_>, new: &View<'_>, delta: &Del
             hosts.flat_map(|host| view.routing_to(host)).collect::<Vec<_>>()
         });
         for rule in delta.virtual_services.iter().chain(sending).filter(|r| r.connections().next().is_some()) {
-            let over = view.services().filter(|s| rule.hosts.iter().any(|h| h.overlaps(&s.host)));
-            ports.extend(over.flat_map(|s| byte_ports(s).collect::<Vec<_>>()));
+            let over = rule.hosts.iter().flat_map(|host| view.overlapping(host));
+            ports.extend(over.flat_map(|s| both(&s.host)).flat_map(byte_ports));
         }
     }
     if !ports.is_empty() && new.egress().iter().any(EgressListener::is_unix) {
@@ -90,14 +90,14 @@ pub(in crate::translate) fn build(view: &View<'_>, unit: &Unit, renderer: &dyn R
         _ if view.key.role != Role::Sidecar => Built::default(),
         Unit::Fixed => fixed(view, renderer),
         Unit::Port(port) => on_port(view, *port, renderer),
-        Unit::Host(_) | Unit::Name(_) => Built::default(),
+        Unit::Host(_) | Unit::Name(_) | Unit::Requests(..) => Built::default(),
     }
 }
 
 fn fixed(view: &View<'_>, renderer: &dyn Renderer) -> Built {
     let captured = VirtualOutbound::select(view).map(|input| renderer.get(&input));
     let asked = forward_proxy(view).map(|input| renderer.get(&input));
-    Built { resources: captured.into_iter().chain(asked).collect(), problems: Vec::new() }
+    Built { resources: captured.into_iter().chain(asked).collect(), ..Built::default() }
 }
 
 /// The listener that workloads ask as a forward proxy.
@@ -146,7 +146,7 @@ fn on_port(view: &View<'_>, port: u16, renderer: &dyn Renderer) -> Built {
     problems.dedup();
     let inputs =
         entries.into_values().map(|(e, real, _)| Outbound::new(view, port, (e.addresses, e.chains), real, e.services));
-    Built { resources: inputs.map(|input| renderer.get(&input)).collect(), problems }
+    Built { resources: inputs.map(|input| renderer.get(&input)).collect(), problems, ..Built::default() }
 }
 
 /// The listeners on a port while they are put together: each with whether it has a socket of its own, and whether it

@@ -1,4 +1,4 @@
-//! Which ports' routes a change affects.
+//! Which virtual hosts there may be, and which of them a change affects.
 
 use super::{gateway::meeting, select::PLAIN_HTTP};
 use crate::{
@@ -9,63 +9,84 @@ use crate::{
 };
 use std::collections::BTreeSet;
 
-/// The ports of services that differ, and of those for which they stand; those of VirtualServices that differ,
-/// delegate to one that does, or send to a service that does; and those for which another hash is taken.
+/// All that there may be at a sidecar.
+pub(super) fn all(view: &View<'_>) -> BTreeSet<Unit> {
+    let mut units = Units::default();
+    for service in view.snapshot.services() {
+        units.0.extend(service.ports.iter().map(|p| Unit::Requests(p.number, service.host.clone())));
+    }
+    for rule in view.all_virtual_services() {
+        units.add_hosts(view, rule);
+    }
+    // What a Sidecar names is there without any service, too.
+    units.0.extend(view.egress().iter().filter_map(|l| l.port.as_ref()).map(|p| Unit::Port(p.number)));
+    units.0
+}
+
+/// Services that differ, and those for which they stand; what VirtualServices decide over that differ, delegate to one
+/// that does, or send to a service that does; and services for which another hash is taken.
 pub(in crate::translate) fn affected(old: &View<'_>, new: &View<'_>, delta: &Delta) -> Affected {
-    let mut ports = Ports::default();
+    let mut units = Units::default();
     for view in [old, new] {
         for host in &delta.services {
-            ports.add_host(view, host);
-            ports.add_targets(view, host);
-            ports.add_routing(view, host);
+            units.add_service(view, host);
+            units.add_targets(view, host);
+            units.add_routing(view, host);
         }
         for rule in &delta.virtual_services {
-            ports.add_rule(view, rule);
+            units.add_rule(view, rule);
             for root in view.delegating(rule) {
-                ports.add_rule(view, root);
+                units.add_rule(view, root);
             }
         }
     }
     for host in rehashed(old, new, delta) {
         for view in [old, new] {
-            ports.add_host(view, &host);
-            ports.add_routing(view, &host);
+            units.add_service(view, &host);
+            units.add_routing(view, &host);
         }
     }
-    if !ports.0.is_empty() && new.egress().iter().any(EgressListener::is_unix) {
-        ports.0.insert(Unit::Port(0));
+    if !units.0.is_empty() && new.egress().iter().any(EgressListener::is_unix) {
+        units.0.insert(Unit::Port(0));
     }
-    Affected::Units(ports.0)
+    Affected::Units(units.0)
 }
 
-/// The ports of sidecars, the route configurations of gateways.
+/// What sidecars need for requests to a host on a port, the route configurations of gateways.
 #[derive(Default)]
-struct Ports(BTreeSet<Unit>);
+struct Units(BTreeSet<Unit>);
 
-impl Ports {
-    /// The ports of a host's services.
-    fn add_host(&mut self, view: &View<'_>, host: &Host) {
+impl Units {
+    /// A service, and what there is on its ports because of it: what a VirtualService has there that decides over it,
+    /// and wildcards, which are there only as long as they stand for no service.
+    fn add_service(&mut self, view: &View<'_>, host: &Host) {
         if view.key.role == Role::Router {
             return; // At a gateway only VirtualServices have routes.
         }
         let services = view.snapshot.services_of(host).iter();
-        self.0.extend(services.flat_map(|s| &s.ports).map(|p| Unit::Port(p.number)));
+        let ports: BTreeSet<u16> = services.flat_map(|s| &s.ports).map(|p| p.number).collect();
+        let wildcards = view.named_wildcards(host);
+        for port in ports {
+            let rules = view.on_port(port).map(|view| view.virtual_services(host)).unwrap_or_default();
+            let hosts = rules.iter().flat_map(|rule| &rule.hosts).chain(wildcards.iter().copied());
+            self.0.extend(std::iter::once(host).chain(hosts).map(|host| Unit::Requests(port, host.clone())));
+        }
     }
 
-    /// The ports of the services that a host stands for: their virtual hosts have its name.
+    /// The services that a host stands for: their virtual hosts have its name.
     fn add_targets(&mut self, view: &View<'_>, host: &Host) {
         let (mut seen, mut todo) = (BTreeSet::new(), vec![host.clone()]);
         while let Some(at) = todo.pop() {
             for target in view.snapshot.services_of(&at).iter().filter_map(|s| s.alias_of.as_ref()) {
                 if seen.insert(target.clone()) {
-                    self.add_host(view, target);
+                    self.add_service(view, target);
                     todo.push(target.clone());
                 }
             }
         }
     }
 
-    /// The ports of the VirtualServices that send to a host, or to a name that stands for it.
+    /// The VirtualServices that send to a host, or to a name that stands for it.
     fn add_routing(&mut self, view: &View<'_>, host: &Host) {
         let aliases = view.aliases(host);
         for host in std::iter::once(host).chain(aliases.iter().map(|a| &a.host)) {
@@ -75,23 +96,34 @@ impl Ports {
         }
     }
 
-    /// The ports on which a VirtualService may have virtual hosts.
+    /// What a VirtualService may decide over.
     fn add_rule(&mut self, view: &View<'_>, rule: &VirtualService) {
         if view.key.role == Role::Router {
             self.add_at_gateways(view, rule);
             return;
         }
-        if !rule.hosts.is_empty() {
-            self.0.insert(Unit::Port(PLAIN_HTTP));
-        }
+        self.add_hosts(view, rule);
         for host in &rule.hosts {
             match host.is_wildcard() {
-                false => self.add_host(view, host),
-                true => {
-                    let below = view.services().filter(|s| host.overlaps(&s.host));
-                    self.0.extend(below.flat_map(|s| &s.ports).map(|p| Unit::Port(p.number)));
-                }
+                false => self.add_service(view, host),
+                true => view.overlapping(host).into_iter().for_each(|s| self.add_service(view, &s.host)),
             }
+        }
+    }
+
+    /// The hosts of a VirtualService, on each port on which it may have virtual hosts.
+    fn add_hosts(&mut self, view: &View<'_>, rule: &VirtualService) {
+        let below = |host: &Host| view.overlapping(host).into_iter().map(|s| s.host.clone()).collect();
+        let hosts = rule.hosts.iter().flat_map(|host| match host.is_wildcard() {
+            true => below(host),
+            false => vec![host.clone()],
+        });
+        // Which of the services of a host counts may differ from listener to listener.
+        let services: Vec<_> = hosts.flat_map(|host| view.snapshot.services_of(&host)).collect();
+        let services = services.into_iter();
+        let ports: BTreeSet<u16> = services.flat_map(|s| &s.ports).map(|p| p.number).chain([PLAIN_HTTP]).collect();
+        for host in &rule.hosts {
+            self.0.extend(ports.iter().map(|port| Unit::Requests(*port, host.clone())));
         }
     }
 

@@ -42,7 +42,8 @@ pub(super) fn build(view: &View<'_>, name: &Arc<str>, renderer: &dyn Renderer) -
         hosts.push(renderer.get(&nothing));
     }
     hosts.sort_by(|a, b| a.name.cmp(&b.name));
-    Built { resources: vec![assembled(name.to_string(), &hosts)], problems: gathering.problems.into_iter().collect() }
+    let problems = gathering.problems.into_iter().collect();
+    Built { resources: vec![assembled(name.to_string(), &hosts)], problems, ..Built::default() }
 }
 
 /// The hosts at which servers and VirtualServices meet: those of a server that VirtualServices of the namespace may

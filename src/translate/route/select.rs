@@ -10,7 +10,7 @@ use crate::{
     id::{Host, ObjectRef, Shared},
     model::{Destination, HttpAction, HttpMatch, HttpRule, Protocol, Resolution, Service, Undelegated, VirtualService},
     problem::{FieldPath, Problem},
-    snapshot::{Precedence, View},
+    snapshot::View,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,26 +32,39 @@ pub(super) struct Candidate<'a> {
     pub(super) routes: Routes,
     /// The objects that it comes from, the first of which answers for it.
     pub(super) sources: Vec<ObjectRef>,
+    /// Its rank among those that claim the same domains.
+    pub(super) rank: Rank,
+}
+
+/// Who takes a domain: those that a VirtualService decides over in its order of precedence, what it has alone before
+/// services, and then the other services from the oldest.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Rank {
+    scope: u8,
+    rule: Age,
+    /// Which of the VirtualService's hosts.
+    host: usize,
+    service: Age,
+}
+
+/// When an object was created, and its name and namespace.
+type Age = (i64, Arc<str>, Arc<str>);
+
+fn age(service: &Service) -> Age {
+    (service.created, service.name.clone(), service.namespace.shared())
 }
 
 /// What is selected for one port.
 pub(super) struct Selector<'a> {
-    view: View<'a>,
-    port: u16,
+    pub(super) view: View<'a>,
+    pub(super) port: u16,
     /// The gateway at which requests come, and whether over TLS; `None` for sidecars.
     gateway: Option<(Arc<str>, bool)>,
-    rules: BTreeMap<&'a ObjectRef, Option<Shared<RuleRoutes>>>,
+    rules: BTreeMap<&'a ObjectRef, (Option<Shared<RuleRoutes>>, BTreeSet<Problem>)>,
+    broad: Option<BTreeSet<&'a ObjectRef>>,
     /// What is wrong with the objects.
     pub(super) problems: BTreeSet<Problem>,
 }
-
-/// A VirtualService on a port, and the services whose requests it decides over.
-struct Claim<'a> {
-    rule: &'a Shared<VirtualService>,
-    services: Vec<&'a Shared<Service>>,
-}
-
-type Claims<'a> = BTreeMap<Precedence<'a>, Claim<'a>>;
 
 /// Whether requests to this port of a service are routed.
 pub(super) fn is_routed(protocol: Protocol) -> bool {
@@ -61,7 +74,7 @@ pub(super) fn is_routed(protocol: Protocol) -> bool {
 impl<'a> Selector<'a> {
     /// For one port.
     pub(super) fn new(view: View<'a>, port: u16) -> Self {
-        Self { view, port, gateway: None, rules: BTreeMap::new(), problems: BTreeSet::new() }
+        Self { view, port, gateway: None, rules: BTreeMap::new(), broad: None, problems: BTreeSet::new() }
     }
 
     /// For one port of a gateway (`namespace/name`) that clients speak TLS to or not.
@@ -69,62 +82,65 @@ impl<'a> Selector<'a> {
         Self { gateway: Some((gateway, tls)), ..Self::new(view, port) }
     }
 
-    /// The virtual hosts: those of VirtualServices in order of precedence, then those of the other services from
-    /// the oldest.
-    pub(super) fn candidates(&mut self, services: &[&'a Shared<Service>]) -> Vec<Candidate<'a>> {
-        let port = self.port;
-        let routed = |s: &Service| s.port(port).is_some_and(|p| is_routed(p.protocol));
-        let (mut claims, mut plain) = (Claims::new(), Vec::new());
-        for service in services.iter().filter(|s| routed(s)) {
-            if !self.claim(service, &mut claims) && service.resolution != Resolution::Alias {
-                plain.push(*service);
-            }
-        }
-        if self.port == PLAIN_HTTP {
-            for rule in self.view.all_virtual_services() {
-                claims.entry(self.view.precedence(rule)).or_insert(Claim { rule, services: Vec::new() });
-            }
-        }
-        let mut out = Vec::new();
-        let mut by_rule_alone: BTreeMap<&Host, &Shared<VirtualService>> = BTreeMap::new();
-        for claim in claims.values() {
-            let Some(routes) = self.routes(claim.rule) else { continue };
-            for (at, host) in claim.rule.hosts.iter().enumerate().filter(|(_, h)| !is_service(h, services)) {
-                match by_rule_alone.get(host) {
-                    Some(&winner) => self.lost(claim.rule, at, winner),
-                    None => {
-                        by_rule_alone.insert(host, claim.rule);
-                        out.push(foreign(host, claim.rule, &routes));
-                    }
-                }
-            }
-            out.extend(claim.services.iter().map(|s| self.decided(s, claim.rule, &routes)));
-        }
-        out.extend(plain.into_iter().map(|s| self.undecided(s)));
-        out
+    /// All virtual hosts of the port.
+    pub(super) fn candidates(&mut self) -> Vec<Candidate<'a>> {
+        let view = self.view;
+        let mut hosts: BTreeSet<&Host> = view.services_on(self.port).into_iter().map(|s| &s.host).collect();
+        hosts.extend(view.all_virtual_services().flat_map(|rule| &rule.hosts));
+        hosts.into_iter().filter_map(|host| self.candidate(host)).collect()
     }
 
-    /// Finds the VirtualService that decides over the requests to a service. Whether there is one.
-    fn claim(&mut self, service: &'a Shared<Service>, claims: &mut Claims<'a>) -> bool {
-        let mut winner: Option<&'a Shared<VirtualService>> = None;
-        for rule in self.view.virtual_services(&service.host) {
-            let claim =
-                claims.entry(self.view.precedence(rule)).or_insert_with(|| Claim { rule, services: Vec::new() });
-            if self.routes(rule).is_none() {
-                continue;
-            }
-            match winner {
-                None => {
-                    claim.services.push(service);
-                    winner = Some(rule);
-                }
-                Some(winner) => {
-                    let at = rule.hosts.iter().position(|h| *h == service.host).unwrap_or_default();
-                    self.lost(rule, at, winner);
-                }
-            }
+    /// The virtual host for requests to a host: that of the service of this name, which a VirtualService may decide
+    /// over, or what a VirtualService says alone.
+    pub(super) fn candidate(&mut self, host: &Host) -> Option<Candidate<'a>> {
+        let service = self.view.imported(host).filter(|s| s.port(self.port).is_some());
+        let routed = service.filter(|s| self.is_routed(s));
+        let rules = match routed {
+            Some(service) => self.view.virtual_services(&service.host),
+            None => self.view.naming(host).into_iter().filter(|rule| self.has_effect(rule)).collect(),
+        };
+        let routes: Vec<_> = rules.into_iter().filter_map(|rule| Some((rule, self.routes(rule)?))).collect();
+        if routed.is_none() && (service.is_some() || self.stands_for_services(host)) {
+            return None;
         }
-        winner.is_some()
+        let at = |rule: &VirtualService| rule.hosts.iter().position(|h| h == host).unwrap_or_default();
+        let Some((winner, winning)) = routes.first() else {
+            return routed.filter(|s| s.resolution != Resolution::Alias).map(|s| self.undecided(s));
+        };
+        for (rule, _) in &routes[1..] {
+            self.lost(rule, at(rule), winner);
+        }
+        Some(match routed {
+            Some(service) => self.decided(service, winner, winning),
+            None => self.foreign(host, at(winner), winner, winning),
+        })
+    }
+
+    fn is_routed(&self, service: &Service) -> bool {
+        service.port(self.port).is_some_and(|p| is_routed(p.protocol))
+    }
+
+    /// Whether a VirtualService has virtual hosts on the port at all: it does where it is for some service there.
+    fn has_effect(&mut self, rule: &VirtualService) -> bool {
+        let on_port = |host: &Host| self.view.imported(host).is_some_and(|s| self.is_routed(s));
+        self.port == PLAIN_HTTP
+            || rule.hosts.iter().any(|h| !h.is_wildcard() && on_port(h))
+            || rule.hosts.iter().any(Host::is_wildcard) && self.broad().contains(&rule.source)
+    }
+
+    /// The VirtualServices that decide over some service on the port.
+    fn broad(&mut self) -> &BTreeSet<&'a ObjectRef> {
+        let (view, port) = (self.view, self.port);
+        self.broad.get_or_insert_with(|| {
+            let routed = |s: &&&Shared<Service>| s.port(port).is_some_and(|p| is_routed(p.protocol));
+            let services = view.services_on(port);
+            services.iter().filter(routed).flat_map(|s| view.virtual_services(&s.host)).map(|r| &r.source).collect()
+        })
+    }
+
+    /// Whether a wildcard stands for some service on the port, so that there is no virtual host of that name.
+    fn stands_for_services(&self, host: &Host) -> bool {
+        host.is_wildcard() && self.view.overlapping(host).iter().any(|s| s.port(self.port).is_some())
     }
 
     fn lost(&mut self, rule: &VirtualService, at: usize, winner: &VirtualService) {
@@ -148,7 +164,25 @@ impl<'a> Selector<'a> {
             domains: domain::of_service(&self.view, service),
             routes: Routes::Rule(routes.clone()),
             sources: vec![rule.source.clone(), service.source.clone()],
+            rank: Rank { service: age(service), ..self.rank(rule) },
         }
+    }
+
+    /// The virtual host for a host that only a VirtualService has.
+    fn foreign(&self, host: &Host, at: usize, rule: &VirtualService, routes: &Shared<RuleRoutes>) -> Candidate<'a> {
+        Candidate {
+            host: host.clone(),
+            service: None,
+            domains: Domains { all: vec![domain::bracketed(host)], short: Vec::new() },
+            routes: Routes::Rule(routes.clone()),
+            sources: vec![rule.source.clone()],
+            rank: Rank { host: at, ..self.rank(rule) },
+        }
+    }
+
+    fn rank(&self, rule: &VirtualService) -> Rank {
+        let (scope, (created, name, namespace)) = self.view.precedence(rule);
+        Rank { scope, rule: (created, name.into(), namespace.into()), host: usize::MAX, service: Age::default() }
     }
 
     fn undecided(&self, service: &'a Shared<Service>) -> Candidate<'a> {
@@ -163,14 +197,17 @@ impl<'a> Selector<'a> {
                 retry: self.view.snapshot.mesh.default_retry.clone(),
             }),
             sources: vec![service.source.clone()],
+            rank: Rank { scope: u8::MAX, rule: Age::default(), host: usize::MAX, service: age(service) },
         }
     }
 
     /// The routes that a VirtualService makes for the view's nodes on this port; `None` where it makes none.
     pub(super) fn routes(&mut self, rule: &'a Shared<VirtualService>) -> Option<Shared<RuleRoutes>> {
-        if let Some(known) = self.rules.get(&rule.source) {
+        if let Some((known, problems)) = self.rules.get(&rule.source) {
+            self.problems.extend(problems.iter().cloned());
             return known.clone();
         }
+        let before = std::mem::take(&mut self.problems);
         let whole = self.whole(rule);
         let merged = rule.delegates().next().is_some();
         let mut chosen = Vec::new();
@@ -199,7 +236,9 @@ impl<'a> Selector<'a> {
                 keep_shadow_host: mesh.features.disable_shadow_host_suffix,
             })
         });
-        self.rules.insert(&rule.source, routes.clone());
+        let problems = std::mem::replace(&mut self.problems, before);
+        self.problems.extend(problems.iter().cloned());
+        self.rules.insert(&rule.source, (routes.clone(), problems));
         routes
     }
 
@@ -270,24 +309,5 @@ impl<'a> Selector<'a> {
         let places = places.map(|(i, d)| find(route.index(i).field("destination"), d)).collect();
         let mirrors = http.mirrors.iter().map(|m| find(path.field("mirror"), &m.destination)).collect();
         Chosen { rule: at, conditions, places, mirrors }
-    }
-}
-
-/// Whether a VirtualService's host stands for a service on the port, or for some.
-fn is_service(host: &Host, services: &[&Shared<Service>]) -> bool {
-    services.iter().any(|s| match host.is_wildcard() {
-        true => host.overlaps(&s.host),
-        false => *host == s.host,
-    })
-}
-
-/// The virtual host for a host that only a VirtualService has.
-fn foreign<'a>(host: &Host, rule: &VirtualService, routes: &Shared<RuleRoutes>) -> Candidate<'a> {
-    Candidate {
-        host: host.clone(),
-        service: None,
-        domains: Domains { all: vec![domain::bracketed(host)], short: Vec::new() },
-        routes: Routes::Rule(routes.clone()),
-        sources: vec![rule.source.clone()],
     }
 }

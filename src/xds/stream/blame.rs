@@ -15,12 +15,12 @@ pub(super) fn culprits(sent: &[Arc<Resource>], has_others: bool, message: &str) 
 
 /// The refusal as it is shown.
 pub(super) fn rejection(nonce: &str, message: &str, culprits: &[Arc<Resource>]) -> Rejection {
-    let objects: BTreeSet<_> = culprits.iter().flat_map(|r| r.sources.iter().cloned()).collect();
+    let objects: BTreeSet<_> = culprits.iter().flat_map(|r| r.origins()).collect();
     Rejection {
         nonce: nonce.to_owned(),
         message: message.into(),
         resources: culprits.iter().map(|r| r.name.clone()).collect(),
-        objects: objects.into_iter().collect(),
+        objects: objects.into_iter().cloned().collect(),
     }
 }
 

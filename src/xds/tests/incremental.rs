@@ -11,6 +11,7 @@ use crate::{
                 cluster::{ClusterDiscoveryType, DiscoveryType},
             },
             listener::v3::{Listener, filter::ConfigType},
+            route::v3::RouteConfiguration,
         },
         extensions::filters::network::http_connection_manager::v3::{
             HttpConnectionManager, http_connection_manager::RouteSpecifier,
@@ -321,6 +322,15 @@ fn has_endpoints(cluster: &Resource) -> bool {
     cluster.cluster_discovery_type == Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into()))
 }
 
+/// A proxy refuses routes in which a domain is there twice, whatever its case.
+fn each_domain_once(routes: &Resource) {
+    let decoded = RouteConfiguration::decode(routes.body.clone()).expect("routes");
+    let mut seen = BTreeSet::new();
+    for domain in decoded.virtual_hosts.iter().flat_map(|h| &h.domains) {
+        assert!(seen.insert(domain.to_ascii_lowercase()), "{domain} is twice in {}", routes.name);
+    }
+}
+
 /// The routes that a listener asks for.
 fn routes(listener: &Resource) -> Vec<String> {
     let listener = Listener::decode(listener.body.clone()).expect("a listener");
@@ -342,7 +352,7 @@ fn routes(listener: &Resource) -> Vec<String> {
 fn everything(config: &Config) -> (Vec<String>, Vec<String>) {
     let all = ResourceType::ALL.into_iter().flat_map(|kind| config.all(kind));
     let mut resources: Vec<_> =
-        all.map(|r| format!("{} {} {} {:?}", r.kind.short(), r.name, r.version_text(), r.sources)).collect();
+        all.map(|r| format!("{} {} {} {:?}", r.kind.short(), r.name, r.version_text(), r.origins())).collect();
     let mut problems: Vec<_> = config.problems().map(ToString::to_string).collect();
     resources.sort();
     problems.sort();
@@ -390,6 +400,7 @@ fn run(steps: Vec<Step>, tempers: [Temper; 5]) {
         proxy.advance(&engine, &snapshot);
         let full = Config::of(&snapshot, &proxy.node, &Direct);
         assert_eq!(everything(proxy.lease.config()), everything(&full), "the parts of {}", proxy.node.id);
+        full.all(RDS).for_each(|routes| each_domain_once(routes));
         let mut turns = 0;
         while proxy.take() {
             turns += 1;
