@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::{
     Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::{CONTENT_TYPE, HOST},
+    header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE},
     service::service_fn,
 };
 use hyper_util::{
@@ -23,8 +23,8 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream},
+    io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
+    net::TcpListener,
     task::JoinSet,
 };
 
@@ -59,7 +59,7 @@ async fn serve_http(listener: TcpListener, state: Arc<State>) -> Result<(), Fail
         let state = state.clone();
         tokio::spawn(async move {
             let answer = service_fn(move |request| answer(request, state.clone(), port, peer));
-            auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), answer).await
+            auto::Builder::new(TokioExecutor::new()).serve_connection_with_upgrades(TokioIo::new(stream), answer).await
         });
     }
 }
@@ -71,8 +71,8 @@ async fn serve_lines(listener: TcpListener, state: Arc<State>) -> Result<(), Fai
     }
 }
 
-async fn lines(mut stream: TcpStream, state: Arc<State>) -> std::io::Result<()> {
-    let (read, mut write) = stream.split();
+async fn lines(stream: impl AsyncRead + AsyncWrite, state: Arc<State>) -> std::io::Result<()> {
+    let (read, mut write) = tokio::io::split(stream);
     let mut lines = BufReader::new(read).lines();
     while let Some(line) = lines.next_line().await? {
         let Serve { name, version, .. } = &state.options;
@@ -87,6 +87,9 @@ async fn answer(
     port: u16,
     peer: SocketAddr,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
+    if request.headers().contains_key(UPGRADE) {
+        return Ok(upgraded(request, state));
+    }
     let (head, body) = request.into_parts();
     let query = query(head.uri.query().unwrap_or_default());
     let number = |key: &str| query.get(key).and_then(|v| v.parse::<u64>().ok());
@@ -123,6 +126,19 @@ async fn answer(
         .header("x-served-by", format!("{}-{}", state.options.name, state.options.version))
         .body(Full::new(Bytes::from(text.to_string())));
     Ok(response.expect("a fixed set of valid headers"))
+}
+
+/// Goes on with lines of text, whatever it is that the client asks to go on with.
+fn upgraded(mut request: Request<Incoming>, state: Arc<State>) -> Response<Full<Bytes>> {
+    let protocol = request.headers()[UPGRADE].clone();
+    let connection = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        if let Ok(connection) = connection.await {
+            let _ = lines(TokioIo::new(connection), state).await;
+        }
+    });
+    let response = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS).header(CONNECTION, "upgrade");
+    response.header(UPGRADE, protocol).body(Full::default()).expect("a fixed set of valid headers")
 }
 
 impl State {

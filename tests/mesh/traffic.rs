@@ -5,6 +5,7 @@
 mod actions;
 mod agent;
 mod changes;
+mod gateways;
 mod identity;
 mod matches;
 mod outage;

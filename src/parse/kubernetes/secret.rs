@@ -1,5 +1,7 @@
 //! Secrets: certificates, keys and authorities. No value of one is ever in a problem.
 
+mod x509;
+
 use crate::{
     model::{KeyPair, PrivateKey, Secret},
     parse::{
@@ -11,6 +13,7 @@ use crate::{
 };
 use serde_json::Value;
 use std::sync::Arc;
+use x509::Unfit;
 
 /// Kinds that hold no certificate for proxies.
 const OTHER_TYPES: &[&str] = &["helm.sh/release.v1", "kubernetes.io/service-account-token"];
@@ -43,9 +46,27 @@ impl Reader<'_> {
     fn certificate(&mut self) -> Option<KeyPair> {
         let generic = self.has("cert") && self.has("key");
         let (chain, key) = if generic { ("cert", "key") } else { ("tls.crt", "tls.key") };
+        let names = (chain, key);
         let (chain, key) = (self.pem(&[chain], "CERTIFICATE"), self.pem(&[key], "PRIVATE KEY"));
         let staple = self.value("tls.ocsp-staple").map(Arc::from).unwrap_or_default();
-        Some(KeyPair { chain: chain?, key: PrivateKey::new(key?), staple })
+        let (chain, key) = (chain?, key?);
+        match x509::fit(&chain, &key) {
+            Ok(()) => Some(KeyPair { chain, key: PrivateKey::new(key), staple }),
+            Err(Unfit::Key) => {
+                self.warn(
+                    self.field(names.1),
+                    names.1,
+                    "holds no key that can be read, so no proxy gets it; write PKCS#8",
+                );
+                None
+            }
+            Err(Unfit::Pair) => {
+                let why =
+                    format!("is not the key of the certificate in {}, so no proxy gets either; renew both", names.0);
+                self.warn(self.field(names.1), names.1, &why);
+                None
+            }
+        }
     }
 
     fn has(&self, entry: &str) -> bool {
@@ -74,12 +95,19 @@ impl Reader<'_> {
     fn pem(&mut self, entries: &[&str], kind: &str) -> Option<Arc<[u8]>> {
         let entry = entries.iter().find(|e| self.has(e))?;
         let bytes = self.value(entry)?;
-        if is_pem(&bytes, kind) {
-            return Some(bytes.into());
-        }
-        let field = if self.raw["stringData"][*entry].is_string() { "stringData" } else { "data" };
-        self.warn(field, entry, &format!("is not PEM with a {kind}, so no proxy gets it; write -----BEGIN … in it"));
+        let why = match is_pem(&bytes, kind) {
+            false => format!("is not PEM with a {kind}, so no proxy gets it; write -----BEGIN … in it"),
+            true => match x509::broken(&bytes) {
+                None => return Some(bytes.into()),
+                Some(which) => format!("has a {which} that cannot be read, so no proxy gets it; encode it anew"),
+            },
+        };
+        self.warn(self.field(entry), entry, &why);
         None
+    }
+
+    fn field(&self, entry: &str) -> &'static str {
+        if self.raw["stringData"][entry].is_string() { "stringData" } else { "data" }
     }
 
     fn warn(&mut self, field: &str, entry: &str, why: &str) {
@@ -116,8 +144,9 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    const PEM: &str = "-----BEGIN CERTIFICATE-----\nAAEC\n-----END CERTIFICATE-----\n";
-    const KEY: &str = "-----BEGIN EC PRIVATE KEY-----\nAAEC\n-----END EC PRIVATE KEY-----\n";
+    const PEM: &str = include_str!("../../../testdata/certs/cert.pem");
+    const KEY: &str = include_str!("../../../testdata/certs/key.pem");
+    const OTHER: &str = include_str!("../../../testdata/certs/forms/rsa-pkcs8.crt");
 
     fn read(data: Value) -> (Secret, Vec<String>) {
         let raw = json!({"kind": "Secret", "metadata": {"name": "s", "namespace": "n"}, "stringData": data});
@@ -142,6 +171,43 @@ mod tests {
         let (secret, problems) = read(json!({"tls.crt": PEM, "tls.key": "hush"}));
         assert_eq!(secret.certificate, None);
         assert!(problems[0].contains("tls.key") && !problems[0].contains("hush"), "{problems:?}");
+    }
+
+    #[test]
+    fn what_only_looks_like_a_certificate_or_key_is_not_served() {
+        let block = |kind: &str| format!("-----BEGIN {kind}-----\nAAEC\n-----END {kind}-----\n");
+        let (certificate, key) = (block("CERTIFICATE"), block("PRIVATE KEY"));
+        for (data, what) in [
+            (json!({"tls.crt": certificate, "tls.key": KEY}), "tls.crt"),
+            (json!({"tls.crt": PEM.to_owned() + &certificate, "tls.key": KEY}), "tls.crt"),
+            (json!({"tls.crt": PEM, "tls.key": key}), "tls.key"),
+            (json!({"cacert": certificate}), "cacert"),
+            (json!({"cacert": PEM, "crl": block("X509 CRL")}), "crl"),
+        ] {
+            let (secret, problems) = read(data);
+            assert_eq!(secret.certificate, None);
+            assert!(problems.len() == 1 && problems[0].contains(what), "{what}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_not_the_certificates_is_told() {
+        let (secret, problems) = read(json!({"tls.crt": OTHER, "tls.key": KEY}));
+        assert_eq!(secret.certificate, None);
+        assert!(problems[0].contains("tls.key") && problems[0].contains("is not the key"), "{problems:?}");
+    }
+
+    #[test]
+    fn keys_of_every_form_that_openssl_writes_are_read() {
+        // The same key of P-256 in the older form, and an RSA key, whose forms differ most.
+        for name in ["ec-sec1", "rsa-pkcs1", "rsa-pkcs8"] {
+            let file = |what: &str| {
+                let path = format!("{}/testdata/certs/forms/{name}.{what}", env!("CARGO_MANIFEST_DIR"));
+                std::fs::read_to_string(path).expect("a file")
+            };
+            let (secret, problems) = read(json!({"tls.crt": file("crt"), "tls.key": file("key")}));
+            assert!(secret.certificate.is_some() && problems.is_empty(), "{name}: {problems:?}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(crate) use control_plane::{ControlPlane, Ports, free_port, program};
 pub(crate) use envoy::Envoy;
 pub(crate) use network::{Network, Place, may_make_namespaces};
 pub(crate) use pod::Pod;
-pub(crate) use process::{Launch, Process};
+pub(crate) use process::{Launch, Process, User, command};
 pub(crate) use run::{Run, run};
 pub(crate) use world::{Workload, World};
 

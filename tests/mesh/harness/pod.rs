@@ -22,6 +22,8 @@ pub(crate) struct Pod {
     pub(crate) captured: bool,
     /// Whether its sidecar asks for changes alone (delta xDS).
     pub(crate) delta: bool,
+    /// Whether it is a gateway: a proxy without a workload.
+    pub(crate) router: bool,
     /// Whether its sidecar has a certificate of the mesh, which it gets for a token.
     pub(crate) identity: bool,
     /// Whether that is the business of an agent beside it.
@@ -51,6 +53,7 @@ impl Pod {
             sidecar: true,
             captured: true,
             delta: true,
+            router: false,
             identity: false,
             agent: false,
             apart: false,
@@ -59,6 +62,18 @@ impl Pod {
             tcp: vec![9000],
             calls: Vec::new(),
         }
+    }
+
+    /// A gateway, which nothing is captured for.
+    pub(crate) fn router(mut self) -> Self {
+        (self.router, self.captured) = (true, false);
+        self
+    }
+
+    /// With another label.
+    pub(crate) fn label(mut self, key: &str, value: &str) -> Self {
+        self.labels.insert(key.to_owned(), value.to_owned());
+        self
     }
 
     /// Without a sidecar.

@@ -236,6 +236,10 @@ impl Workload {
         if !captured || !pod.captured {
             node["metadata"]["INTERCEPTION_MODE"] = "NONE".into();
         }
+        if pod.router {
+            let id = node["id"].as_str().unwrap_or_default().replacen("sidecar", "router", 1);
+            node["id"] = id.into();
+        }
         let admin: SocketAddr = ([127, 0, 0, 1], if captured { 15000 } else { free_port() }).into();
         let whole = secure.filter(|_| pod.identity).map(|(at, ca)| with_token(pod, at, ca, admin.port(), dir));
         let bootstrap = Bootstrap { node, discovery, admin, delta: pod.delta, whole };
@@ -284,7 +288,14 @@ fn with_token(pod: &Pod, discovery: &str, ca: &Path, admin: u16, dir: &Path) -> 
     let config = dir.join("config");
     let paths: [(&str, &Path); 4] =
         [("-f", &config), ("--root-cert", &roots), ("--token", &token), ("--token-secret", &secret)];
-    serde_json::from_str(&run(&[&words[..], &more].concat(), &paths)).expect("a bootstrap")
+    let kind = ["--proxy-type", if pod.router { "router" } else { "sidecar" }];
+    let mut bootstrap: Value =
+        serde_json::from_str(&run(&[&words[..], &more, &kind].concat(), &paths)).expect("a bootstrap");
+    // As the injector writes it.
+    if let Some(network) = pod.labels.get("topology.istio.io/network") {
+        bootstrap["node"]["metadata"]["NETWORK"] = network.as_str().into();
+    }
+    bootstrap
 }
 
 /// Gives each pod that has none an address: 10.244.1.1 for the first.
