@@ -146,7 +146,7 @@ mod tests {
 
     const PEM: &str = include_str!("../../../testdata/certs/cert.pem");
     const KEY: &str = include_str!("../../../testdata/certs/key.pem");
-    const OTHER: &str = include_str!("../../../testdata/certs/forms/rsa-pkcs8.crt");
+    const OTHER: &str = include_str!("../../../testdata/key-forms/rsa-pkcs8.crt");
 
     fn read(data: Value) -> (Secret, Vec<String>) {
         let raw = json!({"kind": "Secret", "metadata": {"name": "s", "namespace": "n"}, "stringData": data});
@@ -202,7 +202,7 @@ mod tests {
         // The same key of P-256 in the older form, and an RSA key, whose forms differ most.
         for name in ["ec-sec1", "rsa-pkcs1", "rsa-pkcs8"] {
             let file = |what: &str| {
-                let path = format!("{}/testdata/certs/forms/{name}.{what}", env!("CARGO_MANIFEST_DIR"));
+                let path = format!("{}/testdata/key-forms/{name}.{what}", env!("CARGO_MANIFEST_DIR"));
                 std::fs::read_to_string(path).expect("a file")
             };
             let (secret, problems) = read(json!({"tls.crt": file("crt"), "tls.key": file("key")}));
