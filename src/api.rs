@@ -6,6 +6,7 @@ pub mod extension_provider;
 pub mod gateway;
 pub mod mesh;
 pub mod peer_authentication;
+pub mod proxy_config;
 pub mod service_entry;
 pub mod sidecar;
 pub mod virtual_service;

@@ -7,9 +7,11 @@ mod destination_rule;
 mod environment;
 mod gateway;
 mod kubernetes;
+mod log_format;
 mod mesh;
 mod node;
 mod peer_authentication;
+mod proxy_config;
 mod raw;
 mod reach;
 mod regex;
@@ -126,6 +128,7 @@ fn read(id: &ObjectRef, raw: &Value, context: &Context) -> Parsed<Object> {
         ("networking.istio.io", "VirtualService") => {
             of(Object::VirtualService, virtual_service::virtual_service(raw, context))
         }
+        ("networking.istio.io", "ProxyConfig") => (None, proxy_config::object(raw, context)),
         ("security.istio.io", "AuthorizationPolicy") => {
             of(Object::AuthorizationPolicy, authorization_policy::authorization_policy(raw, context))
         }
@@ -186,7 +189,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("gateway.networking.k8s.io", "TCPRoute"),
     ("gateway.networking.k8s.io", "TLSRoute"),
     ("networking.istio.io", "EnvoyFilter"),
-    ("networking.istio.io", "ProxyConfig"),
     ("security.istio.io", "RequestAuthentication"),
     ("telemetry.istio.io", "Telemetry"),
 ];

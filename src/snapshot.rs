@@ -21,7 +21,7 @@ pub use delta::Delta;
 pub use entrance::{Entrance, Opening, Placed};
 pub use policies::Policies;
 pub use routing::Precedence;
-pub use view::{Face, Families, NamedSecrets, Place, Target, View, ViewKey};
+pub use view::{Face, Families, KeptHeaders, NamedSecrets, Place, Target, View, ViewKey};
 
 use crate::{
     id::{Host, Kind, Namespace, ObjectRef, ServiceKey, Shared},

@@ -28,6 +28,20 @@ pub struct MeshConfig {
     pub enable_tracing: Option<bool>,
     /// The file that requests are logged to.
     pub access_log_file: Option<String>,
+    /// Whether a line is a text or JSON.
+    pub access_log_encoding: Encoding,
+    /// What a line says.
+    pub access_log_format: Option<String>,
+    /// Connections that a listener has no use for are left out.
+    pub disable_envoy_listener_log: Option<bool>,
+    /// What holds for proxies that say nothing themselves.
+    pub default_config: Option<serde_json::Value>,
+    /// The namespaces that are looked at.
+    pub discovery_selectors: Vec<LabelSelector>,
+    /// Where inbound traffic goes.
+    pub inbound_traffic_policy: Option<InboundTrafficPolicy>,
+    /// Retries of requests to the own workload.
+    pub default_inbound_http_retry_policy: Option<Retries>,
     /// What happens to outbound traffic that no service is known for.
     pub outbound_traffic_policy: Option<OutboundTrafficPolicy>,
     /// Sidecars use mutual TLS where the server can.
@@ -65,6 +79,8 @@ pub struct MeshConfig {
     pub h2_upgrade_policy: Option<H2Upgrade>,
     /// The pattern of outbound clusters' names in statistics.
     pub outbound_cluster_stat_name: Option<String>,
+    /// The pattern of inbound clusters' names in statistics.
+    pub inbound_cluster_stat_name: Option<String>,
     /// How paths are put in order before they are matched.
     pub path_normalization: Option<PathNormalization>,
     /// Retries of routes that do not say.
@@ -79,27 +95,71 @@ pub struct MeshConfig {
 
 /// Fields of MeshConfig that are not served yet.
 pub const NOT_YET: &[&str] = &[
-    "accessLogEncoding",
-    "accessLogFormat",
     "ca",
     "caCertificates",
     "certificates",
     "configSources",
-    "defaultConfig",
-    "defaultInboundHttpRetryPolicy",
     "defaultProviders",
-    "disableEnvoyListenerLog",
-    "discoverySelectors",
     "enableEnvoyAccessLogService",
     "enablePrometheusMerge",
     "hboneIdleTimeout",
-    "inboundClusterStatName",
-    "inboundTrafficPolicy",
     "serviceEntryVisibility",
     "serviceScopeConfigs",
     "serviceSettings",
     "verifyCertificateAtClient",
 ];
+
+/// Whether a line of a log is a text or JSON.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Encoding {
+    /// A text.
+    #[default]
+    Text,
+    /// JSON.
+    Json,
+}
+
+/// Labels that are asked for in any of Kubernetes' ways.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LabelSelector {
+    /// These labels with these values.
+    pub match_labels: std::collections::BTreeMap<String, String>,
+    /// And all of these.
+    pub match_expressions: Vec<LabelExpression>,
+}
+
+/// What is asked of one label.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LabelExpression {
+    /// The label.
+    pub key: String,
+    /// `In`, `NotIn`, `Exists` or `DoesNotExist`.
+    pub operator: String,
+    /// The values.
+    pub values: Vec<String>,
+}
+
+/// Where inbound traffic goes.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct InboundTrafficPolicy {
+    /// Where.
+    pub mode: InboundMode,
+}
+
+/// Where inbound traffic goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum InboundMode {
+    /// Where it came to.
+    #[default]
+    Passthrough,
+    /// To the workload's loopback address.
+    Localhost,
+}
 
 /// What happens to outbound traffic that no service is known for.
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -138,10 +138,11 @@ pub(super) fn mesh(snapshot: &Snapshot) -> Value {
         "trustDomain": &*mesh.trust_domain,
         "enableAutoMtls": mesh.auto_mtls,
         "enableTracing": mesh.tracing,
-        "accessLogFile": &*mesh.access_log_file,
+        "accessLogFile": &*mesh.access_log.file,
         "outboundTrafficPolicy": {"mode": match mesh.outbound_policy {
             OutboundPolicy::AllowAny => "ALLOW_ANY",
             OutboundPolicy::RegistryOnly => "REGISTRY_ONLY",
+            OutboundPolicy::AllowAnyDynamicDns => "ALLOW_ANY_DYNAMIC_DNS",
         }},
         "pathNormalization": {"normalization": match mesh.path_normalization {
             PathNormalization::None => "NONE",

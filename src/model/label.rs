@@ -11,6 +11,56 @@ pub fn selects(selector: &Labels, labels: &Labels) -> bool {
     selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
+/// Labels that are asked for in any of Kubernetes' ways.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct LabelSelector {
+    /// These labels with these values.
+    pub labels: Labels,
+    /// And all of these.
+    pub expressions: Vec<LabelExpression>,
+}
+
+/// What is asked of one label.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct LabelExpression {
+    /// The label.
+    pub key: Arc<str>,
+    /// How it is asked for.
+    pub operator: LabelOperator,
+    /// The values, for the operators that have some.
+    pub values: Vec<Arc<str>>,
+}
+
+/// How a label is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum LabelOperator {
+    /// It has one of the values.
+    In,
+    /// It has none of the values, or is not there.
+    NotIn,
+    /// It is there.
+    Exists,
+    /// It is not there.
+    DoesNotExist,
+}
+
+impl LabelSelector {
+    /// Whether labels are what is asked for.
+    pub fn selects(&self, labels: &Labels) -> bool {
+        let holds = |e: &LabelExpression| {
+            let value = labels.get(&e.key);
+            let among = value.is_some_and(|v| e.values.contains(v));
+            match e.operator {
+                LabelOperator::In => among,
+                LabelOperator::NotIn => !among,
+                LabelOperator::Exists => value.is_some(),
+                LabelOperator::DoesNotExist => value.is_none(),
+            }
+        };
+        selects(&self.labels, labels) && self.expressions.iter().all(holds)
+    }
+}
+
 /// Which namespaces see an object.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub enum ExportTo {
@@ -48,6 +98,29 @@ pub type Created = i64;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_selector_asks_for_labels_in_each_way() {
+        let labels = |text: &str| -> Labels {
+            text.split_whitespace().filter_map(|l| l.split_once('=')).map(|(k, v)| (k.into(), v.into())).collect()
+        };
+        let asks = |operator, values: &[&str]| LabelSelector {
+            labels: labels("mesh=on"),
+            expressions: vec![LabelExpression {
+                key: "team".into(),
+                operator,
+                values: values.iter().map(|v| (*v).into()).collect(),
+            }],
+        };
+        let answers = |selector: &LabelSelector| {
+            ["mesh=on", "mesh=on team=a", "mesh=on team=b", "team=a"].map(|l| selector.selects(&labels(l)))
+        };
+        assert_eq!(answers(&asks(LabelOperator::In, &["a", "c"])), [false, true, false, false]);
+        assert_eq!(answers(&asks(LabelOperator::NotIn, &["a"])), [true, false, true, false]);
+        assert_eq!(answers(&asks(LabelOperator::Exists, &[])), [false, true, true, false]);
+        assert_eq!(answers(&asks(LabelOperator::DoesNotExist, &[])), [true, false, false, false]);
+        assert!(LabelSelector::default().selects(&Labels::new()), "an empty selector selects all");
+    }
 
     #[test]
     fn export_lists_name_who_sees_an_object() {

@@ -1,12 +1,12 @@
 //! The mesh's settings (MeshConfig) and the switches that istiod takes from its environment.
 
 use super::{
-    Authorizers, ConnectionPool, ExportTo, IngressControl, Keepalive, LocalityBalancing, OutlierDetection, TlsVersion,
-    ZoneAware,
+    Authorizers, ConnectionPool, ExportTo, IngressControl, Keepalive, LabelSelector, LocalityBalancing,
+    OutlierDetection, ProxyConfig, TlsVersion, ZoneAware,
 };
 use crate::id::{Namespace, Shared};
 use ipnet::IpNet;
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 /// The mesh's settings, with Istio's defaults where nothing is set
 /// (reference: `pkg/config/mesh/mesh.go` of Istio).
@@ -52,8 +52,16 @@ pub struct Mesh {
     pub trace_sampling: u32,
     /// How often DNS clusters resolve, in milliseconds.
     pub dns_refresh: u64,
-    /// The file that requests are logged to; empty for none.
-    pub access_log_file: Arc<str>,
+    /// Where requests are logged.
+    pub access_log: AccessLogging,
+    /// What holds for proxies that say nothing themselves (`defaultConfig`).
+    pub proxy_config: ProxyConfig,
+    /// The namespaces that are looked at: those that one of these selects; all where there is none.
+    pub discovery_selectors: Vec<LabelSelector>,
+    /// Inbound traffic goes to the workload's loopback address instead of where it came to (`inboundTrafficPolicy`).
+    pub inbound_to_loopback: bool,
+    /// Retries of requests to the own workload, where the mesh says (`defaultInboundHttpRetryPolicy`).
+    pub inbound_retry: Option<super::Retry>,
     /// The networks that endpoints are in (`meshNetworks`), by name.
     pub networks: Vec<Network>,
     /// Retries of routes that do not say.
@@ -91,7 +99,11 @@ impl Default for Mesh {
             tracing: true,
             trace_sampling: 100,
             dns_refresh: 60_000,
-            access_log_file: "".into(),
+            access_log: AccessLogging::default(),
+            proxy_config: ProxyConfig::default(),
+            discovery_selectors: Vec::new(),
+            inbound_to_loopback: false,
+            inbound_retry: None,
             networks: Vec::new(),
             default_retry: None,
             clusters: Shared::new(ClusterDefaults::default()),
@@ -129,6 +141,8 @@ pub struct ClusterDefaults {
     pub h2_upgrade: bool,
     /// The pattern of the name in statistics (`outboundClusterStatName`); empty for the cluster's name.
     pub stat_name: Arc<str>,
+    /// The pattern of the name of inbound clusters in statistics (`inboundClusterStatName`); empty for their own.
+    pub inbound_stat_name: Arc<str>,
     /// Limits (`defaultTrafficPolicy.connectionPool`).
     pub connection_pool: Option<ConnectionPool>,
     /// When endpoints are left out (`defaultTrafficPolicy.outlierDetection`).
@@ -151,6 +165,7 @@ impl Default for ClusterDefaults {
             keepalive: None,
             h2_upgrade: false,
             stat_name: "".into(),
+            inbound_stat_name: "".into(),
             connection_pool: None,
             outlier_detection: None,
             locality: Some(LocalityBalancing::default()),
@@ -182,6 +197,49 @@ pub enum OutboundPolicy {
     AllowAny,
     /// It goes nowhere.
     RegistryOnly,
+    /// Requests go where their host resolves to, all else where it was going.
+    AllowAnyDynamicDns,
+}
+
+/// Where requests and connections are logged.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct AccessLogging {
+    /// The file; empty for none.
+    pub file: Arc<str>,
+    /// What a line says.
+    pub format: LogFormat,
+    /// Connections that a listener has no use for are left out.
+    pub not_of_listeners: bool,
+}
+
+/// What a line of a log says.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub enum LogFormat {
+    /// Istio's text.
+    #[default]
+    Usual,
+    /// Istio's fields, as JSON.
+    UsualJson,
+    /// This text.
+    Text(Arc<str>),
+    /// These fields, as JSON.
+    Json(LogFields),
+}
+
+/// The fields of a log, by name.
+pub type LogFields = BTreeMap<Arc<str>, LogValue>;
+
+/// A value in a log.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum LogValue {
+    /// A text, whose commands stand for what is logged.
+    Text(Arc<str>),
+    /// A truth.
+    Truth(bool),
+    /// Values one after the other.
+    List(Vec<LogValue>),
+    /// Fields.
+    Object(LogFields),
 }
 
 /// How paths are put in order before they are matched.
@@ -208,6 +266,8 @@ pub struct Features {
     pub gateway_clusters_by_route: bool,
     /// `PILOT_ENABLE_QUIC_LISTENERS`: gateways serve HTTP/3.
     pub quic: bool,
+    /// `PILOT_ALLOW_ANY_DYNAMIC_DNS_MAX_HOSTS`: how many names a proxy keeps that no service is known for.
+    pub unknown_names: u32,
     /// `PILOT_HTTP10`: HTTP/1.0 is accepted everywhere.
     pub http10: bool,
 }
@@ -219,6 +279,7 @@ impl Default for Features {
             dual_stack: false,
             gateway_clusters_by_route: false,
             quic: false,
+            unknown_names: 1024,
             http10: false,
         }
     }

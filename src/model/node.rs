@@ -1,6 +1,6 @@
 //! Nodes: the proxies that connect, as they describe themselves.
 
-use super::{Labels, Locality};
+use super::{Labels, Locality, ProxyConfig};
 use crate::id::Namespace;
 use std::{net::IpAddr, sync::Arc};
 
@@ -86,33 +86,6 @@ pub enum IdentitySource {
     ControlPlane,
 }
 
-/// What stands before a gateway.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Topology {
-    /// How many proxies add the address of their client, each of them trusted.
-    pub trusted_proxies: u32,
-    /// What becomes of the header that tells of clients' certificates.
-    pub client_certificate: ClientCertificate,
-    /// Connections start with the PROXY protocol's header.
-    pub proxy_protocol: bool,
-}
-
-/// What becomes of the header that tells of clients' certificates (`x-forwarded-client-cert`).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum ClientCertificate {
-    /// It is replaced by what the proxy itself saw.
-    #[default]
-    SanitizeSet,
-    /// It is taken away.
-    Sanitize,
-    /// It stays as the client sent it, where the client is known.
-    ForwardOnly,
-    /// What the proxy itself saw is added, where the client is known.
-    AppendForward,
-    /// It stays as the client sent it.
-    AlwaysForwardOnly,
-}
-
 /// What a proxy's metadata sets for itself.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct NodeSettings {
@@ -132,8 +105,10 @@ pub struct NodeSettings {
     pub dns_capture: bool,
     /// It reaches services without an address by one that is made up (`DNS_AUTO_ALLOCATE`).
     pub dns_auto_allocate: bool,
-    /// What stands before it, as a gateway (`gatewayTopology` of its ProxyConfig).
-    pub topology: Topology,
+    /// Its ProxyConfig, where it says it whole (`PROXY_CONFIG`).
+    pub proxy_config: Option<ProxyConfig>,
+    /// What its workload's annotation says over that of the mesh, where it does not (`proxy.istio.io/config`).
+    pub annotated: ProxyConfig,
     /// The port that its readiness is asked on (`ENVOY_STATUS_PORT`, default 15021).
     pub status_port: u16,
     /// The port that its metrics are read on (`ENVOY_PROMETHEUS_PORT`, default 15090).

@@ -94,8 +94,8 @@ pub struct IngressListener {
 /// Where a workload listens.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum WorkloadEndpoint {
-    /// At a port of the loopback address.
-    Loopback(u16),
+    /// At a port of the loopback address: of IPv4 if `true` and there is a choice, else of IPv6.
+    Loopback(bool, u16),
     /// At a port of the proxy's own address: of its IPv4 one if `true`, else of its IPv6 one.
     Own(bool, u16),
     /// At a socket of the file system.
@@ -117,9 +117,12 @@ impl EgressListener {
 
     /// Whether it is for a port of services.
     pub fn takes(&self, port: u16) -> bool {
-        self.port
-            .as_ref()
-            .is_none_or(|own| own.number == 0 || own.protocol == Protocol::HttpProxy || own.number == port)
+        self.port.as_ref().is_none_or(|own| self.takes_all_ports() || own.number == port)
+    }
+
+    /// Whether it names a port or socket at which requests to any port of the services are taken.
+    pub fn takes_all_ports(&self) -> bool {
+        self.port.as_ref().is_some_and(|own| own.number == 0 || own.protocol == Protocol::HttpProxy)
     }
 
     /// Whether it is at a socket of the file system.

@@ -2,7 +2,7 @@
 //! (Istio: `pkg/config/mesh/mesh.go` and `pkg/config/validation/agent/validation.go`).
 
 use super::{
-    Context, Parsed, authorizer, destination_rule as rule, export_to,
+    Context, Parsed, authorizer, destination_rule as rule, export_to, log_format, proxy_config,
     raw::{meta, typed},
     value::{Findings, is_dns_label, shared},
     virtual_service, yaml,
@@ -11,7 +11,8 @@ use crate::{
     api::mesh as api,
     id::{ObjectRef, Shared},
     model::{
-        ClusterDefaults, ExportTo, IngressMode, Mesh, MeshTls, Network, OutboundPolicy, PathNormalization, TlsVersion,
+        ClusterDefaults, ExportTo, IngressMode, LabelExpression, LabelOperator, LabelSelector, LogFormat, Mesh,
+        MeshTls, Network, OutboundPolicy, PathNormalization, TlsVersion,
     },
     problem::{FieldPath, Problem},
 };
@@ -85,6 +86,7 @@ pub(super) fn mesh_config(object: &ObjectRef, path: &FieldPath, value: &Value, c
     reader.names(&config, &mut mesh);
     reader.traffic(&config, &mut mesh);
     reader.ingresses(&config, &mut mesh);
+    reader.discovery(&config, &mut mesh);
     mesh.clusters = Shared::new(reader.clusters(&config, &mesh.clusters));
     let at = path.field("extensionProviders");
     let (authorizers, of_authorizers) = authorizer::authorizers(object, &at, &config.extension_providers);
@@ -212,22 +214,87 @@ impl Reader<'_> {
         mesh.mtls = MeshTls { only_13, cipher_suites, ecdh_curves };
     }
 
+    fn access_log(&mut self, config: &api::MeshConfig, mesh: &mut Mesh) {
+        if let Some(file) = &config.access_log_file {
+            mesh.access_log.file = file.as_str().into();
+        }
+        mesh.access_log.not_of_listeners = config.disable_envoy_listener_log.unwrap_or_default();
+        let (path, text) = (self.path.field("accessLogFormat"), config.access_log_format.as_deref());
+        let read = match (config.access_log_encoding, text.filter(|t| !t.is_empty())) {
+            (api::Encoding::Text, None) => Ok(LogFormat::Usual),
+            (api::Encoding::Json, None) => Ok(LogFormat::UsualJson),
+            (api::Encoding::Text, Some(text)) => log_format::text(text),
+            (api::Encoding::Json, Some(text)) => log_format::json(text),
+        };
+        match read {
+            Ok(format) => mesh.access_log.format = format,
+            Err(why) => self.found.warn(&path, format!("{why}; until then lines are as usual")),
+        }
+    }
+
+    fn discovery(&mut self, config: &api::MeshConfig, mesh: &mut Mesh) {
+        let path = self.path.field("discoverySelectors");
+        let mut selectors = Vec::new();
+        for (i, selector) in config.discovery_selectors.iter().enumerate() {
+            let at = path.index(i);
+            let labels = self.found.labels(&at.field("matchLabels"), &selector.match_labels);
+            let mut expressions = Vec::new();
+            for (j, raw) in selector.match_expressions.iter().enumerate() {
+                expressions.extend(self.expression(&at.field("matchExpressions").index(j), raw));
+            }
+            selectors.push(LabelSelector { labels, expressions });
+        }
+        mesh.discovery_selectors = selectors;
+    }
+
+    fn expression(&mut self, path: &FieldPath, raw: &api::LabelExpression) -> Option<LabelExpression> {
+        let operator = match raw.operator.as_str() {
+            "In" => LabelOperator::In,
+            "NotIn" => LabelOperator::NotIn,
+            "Exists" => LabelOperator::Exists,
+            "DoesNotExist" => LabelOperator::DoesNotExist,
+            other => {
+                let message = format!("{other:?} is not known; write In, NotIn, Exists or DoesNotExist");
+                self.found.error(&path.field("operator"), message);
+                return None;
+            }
+        };
+        if raw.key.is_empty() {
+            self.found.error(&path.field("key"), "is missing; write the name of a label");
+        }
+        let listed = matches!(operator, LabelOperator::In | LabelOperator::NotIn);
+        if listed == raw.values.is_empty() {
+            let message = match listed {
+                true => "is missing; write the values of the label",
+                false => "has no meaning with this operator; leave it out",
+            };
+            self.found.error(&path.field("values"), message);
+        }
+        Some(LabelExpression { key: raw.key.as_str().into(), operator, values: shared(&raw.values) })
+    }
+
     fn traffic(&mut self, config: &api::MeshConfig, mesh: &mut Mesh) {
         mesh.tracing = config.enable_tracing.unwrap_or(mesh.tracing);
         self.mutual_tls(config, mesh);
         mesh.auto_mtls = config.enable_auto_mtls.unwrap_or(mesh.auto_mtls);
-        if let Some(file) = &config.access_log_file {
-            mesh.access_log_file = file.as_str().into();
+        self.access_log(config, mesh);
+        if let Some(policy) = &config.inbound_traffic_policy {
+            mesh.inbound_to_loopback = policy.mode == api::InboundMode::Localhost;
+        }
+        if let Some(retries) = &config.default_inbound_http_retry_policy {
+            let path = self.path.field("defaultInboundHttpRetryPolicy");
+            mesh.inbound_retry = Some(virtual_service::retries(&mut self.found, &path, retries));
+        }
+        if let Some(proxies) = &config.default_config {
+            let path = self.path.field("defaultConfig");
+            mesh.proxy_config = proxy_config::proxy_config(&mut self.found, &path, proxies);
         }
         if let Some(policy) = &config.outbound_traffic_policy {
             let path = self.path.field("outboundTrafficPolicy");
             mesh.outbound_policy = match policy.mode {
                 api::OutboundMode::RegistryOnly => OutboundPolicy::RegistryOnly,
                 api::OutboundMode::AllowAny => OutboundPolicy::AllowAny,
-                api::OutboundMode::AllowAnyDynamicDns => {
-                    self.found.warn(&path.field("mode"), "is not served yet; traffic goes as with ALLOW_ANY");
-                    OutboundPolicy::AllowAny
-                }
+                api::OutboundMode::AllowAnyDynamicDns => OutboundPolicy::AllowAnyDynamicDns,
             };
             if policy.tls.is_some() {
                 self.found.warn(&path.field("tls"), "is not served yet, so it has no effect");
@@ -286,6 +353,9 @@ impl Reader<'_> {
         }
         if let Some(pattern) = &config.outbound_cluster_stat_name {
             clusters.stat_name = pattern.as_str().into();
+        }
+        if let Some(pattern) = &config.inbound_cluster_stat_name {
+            clusters.inbound_stat_name = pattern.as_str().into();
         }
         if let Some(tls) = &config.tls_defaults {
             clusters.min_tls_version = match tls.min_protocol_version.as_deref() {

@@ -3,9 +3,10 @@
 //! Istio's agent writes metadata in forms of its own: lists as texts with commas, booleans as texts, lists of
 //! objects as JSON in a text. All of them are read here, beside the plain forms.
 
+use super::proxy_config;
 use crate::{
     id::Namespace,
-    model::{ClientCertificate, IdentitySource, Interception, Labels, Locality, Node, NodeSettings, Role, Topology},
+    model::{IdentitySource, Interception, Labels, Locality, Node, NodeSettings, Role},
 };
 use serde_json::Value;
 use std::{net::IpAddr, sync::Arc};
@@ -128,23 +129,13 @@ fn settings(metadata: &Metadata<'_>) -> NodeSettings {
         http_proxy_port: metadata.port("HTTP_PROXY_PORT").unwrap_or(0),
         dns_capture: metadata.is_on("DNS_CAPTURE"),
         dns_auto_allocate: metadata.is_on("DNS_AUTO_ALLOCATE"),
-        topology: topology(&metadata.proxy_config()["gatewayTopology"]),
+        proxy_config: Some(metadata.proxy_config()).filter(Value::is_object).map(|c| proxy_config::of_node(&c)),
+        annotated: metadata.get("ANNOTATIONS")["proxy.istio.io/config"]
+            .as_str()
+            .map(proxy_config::of_annotation)
+            .unwrap_or_default(),
         status_port: metadata.port("ENVOY_STATUS_PORT").unwrap_or(DEFAULT_STATUS_PORT),
         prometheus_port: metadata.port("ENVOY_PROMETHEUS_PORT").unwrap_or(DEFAULT_PROMETHEUS_PORT),
-    }
-}
-
-fn topology(json: &Value) -> Topology {
-    Topology {
-        trusted_proxies: json["numTrustedProxies"].as_f64().map_or(0, |n| n as u32),
-        client_certificate: match json["forwardClientCertDetails"].as_str() {
-            Some("SANITIZE") => ClientCertificate::Sanitize,
-            Some("FORWARD_ONLY") => ClientCertificate::ForwardOnly,
-            Some("APPEND_FORWARD") => ClientCertificate::AppendForward,
-            Some("ALWAYS_FORWARD_ONLY") => ClientCertificate::AlwaysForwardOnly,
-            _ => ClientCertificate::SanitizeSet,
-        },
-        proxy_protocol: json["proxyProtocol"].is_object(),
     }
 }
 
@@ -266,6 +257,24 @@ mod tests {
         assert_eq!((settings.http_proxy_port, settings.status_port, settings.prometheus_port), (3128, 15022, 15090));
         assert_eq!((settings.inbound_exact_balance, settings.outbound_exact_balance), (true, false));
         assert_eq!((node.interception, settings.dns_capture), (Interception::Tproxy, false));
+    }
+
+    #[test]
+    fn a_proxy_may_say_its_whole_config_or_what_differs_from_the_meshs() {
+        let said = json!({"gatewayTopology": {"numTrustedProxies": 2.0}, "concurrency": 2.0,
+            "connectionSettings": {"httpMaxConcurrentStreams": 77.0, "httpStreamIdleTimeout": "21s"}});
+        for form in [said.clone(), json!(said.to_string())] {
+            let config = with(json!({"PROXY_CONFIG": form})).settings.proxy_config.expect("it says one");
+            assert_eq!(config.topology.expect("a topology").trusted_proxies, 2);
+            let connections = config.connections.expect("settings");
+            assert_eq!((connections.max_concurrent_streams, connections.stream_idle_timeout), (Some(77), Some(21_000)));
+            assert_eq!(config.headers, None);
+        }
+        let annotation = "proxyHeaders: {requestId: {disabled: true}}";
+        let node = with(json!({"ANNOTATIONS": {"proxy.istio.io/config": annotation}}));
+        assert_eq!(node.settings.proxy_config, None);
+        assert!(node.settings.annotated.headers.expect("headers").without_request_id);
+        assert_eq!(with(json!({"PROXY_CONFIG": "{"})).settings.proxy_config, None);
     }
 
     #[test]

@@ -36,14 +36,6 @@ pub(super) fn sidecar(raw: &Value, context: &Context) -> Parsed<Sidecar> {
     if says_nothing {
         found.error(&path, "says nothing; write egress, ingress, outboundTrafficPolicy or inboundConnectionPool");
     }
-    for (field, there) in
-        [("ingress", !spec.ingress.is_empty()), ("inboundConnectionPool", spec.inbound_connection_pool.is_some())]
-    {
-        if there {
-            let message = "has no effect yet: traffic to the workload arrives as its services say, without limits";
-            found.warn(&path.field(field), message);
-        }
-    }
     let at = path.field("workloadSelector").field("labels");
     let selector = spec.workload_selector.as_ref().map(|s| {
         if s.labels.is_empty() {
@@ -281,7 +273,8 @@ impl Parser<'_> {
         }
         let number = |port: &str| port.parse::<u16>().ok().filter(|p| *p > 0);
         let endpoint = text.rsplit_once(':').and_then(|(host, port)| match host {
-            "" | "127.0.0.1" | "[::1]" => Some(WorkloadEndpoint::Loopback(number(port)?)),
+            "127.0.0.1" => Some(WorkloadEndpoint::Loopback(true, number(port)?)),
+            "[::1]" => Some(WorkloadEndpoint::Loopback(false, number(port)?)),
             "0.0.0.0" => Some(WorkloadEndpoint::Own(true, number(port)?)),
             "[::]" => Some(WorkloadEndpoint::Own(false, number(port)?)),
             _ => None,

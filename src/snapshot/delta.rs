@@ -110,6 +110,7 @@ impl Delta {
             delta.namespaces.insert(key.namespace.clone());
         }
         for (name, ..) in changed(&old.namespaces, &new.namespaces) {
+            delta.whole |= old.discovers(name) != new.discovers(name);
             delta.namespaces.insert(name.clone());
         }
         delta

@@ -38,7 +38,17 @@ impl<'a> View<'a> {
     /// A rule that selects the client comes before those for all clients. Of these, rules with one audience are
     /// merged, the oldest first; among several audiences the last group counts, as Istio has it.
     pub fn destination_rule(&self, host: &Host, of: &Namespace) -> (Option<Shared<DestinationRule>>, Vec<Problem>) {
-        let rules = self.destination_rules(host, of);
+        self.joined(self.destination_rules(host, of))
+    }
+
+    /// The one rule that says what a workload of a host takes: rules that select clients say nothing of that.
+    pub fn inbound_rule(&self, host: &Host, of: &Namespace) -> Option<Shared<DestinationRule>> {
+        let mut rules = self.destination_rules(host, of);
+        rules.retain(|r| r.selector.is_none());
+        self.joined(rules).0
+    }
+
+    fn joined(&self, rules: Vec<&'a Shared<DestinationRule>>) -> (Option<Shared<DestinationRule>>, Vec<Problem>) {
         let chosen = match rules.iter().find(|r| r.selector.is_some()) {
             Some(selecting) => *selecting,
             None => match last_audience(&rules) {
@@ -76,6 +86,9 @@ impl<'a> View<'a> {
     /// Whether a rule is for the view's nodes. One with a selector is for its own namespace alone.
     pub fn sees_destination_rule(&self, rule: &DestinationRule) -> bool {
         let own = rule.namespace() == &self.key.namespace;
+        if !self.snapshot.discovers(rule.namespace()) {
+            return false;
+        }
         match &rule.selector {
             Some(selector) => own && selects(selector, &self.key.labels),
             None => {

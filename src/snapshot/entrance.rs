@@ -121,6 +121,7 @@ impl Snapshot {
     /// What a router opens.
     pub(super) fn entrance(&self, door: &Door<'_>) -> Entrance {
         let mut gateways: Vec<_> = self.gateways.values().filter(|g| selects(&g.selector, door.labels)).collect();
+        gateways.retain(|g| self.discovers(&g.source.namespace));
         gateways.sort_by(|a, b| a.rank().cmp(&b.rank()));
         let mut merge = Merge { door, quic: self.mesh.features.quic, openings: BTreeMap::new(), problems: Vec::new() };
         for gateway in gateways {

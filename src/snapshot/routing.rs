@@ -87,6 +87,7 @@ impl<'a> View<'a> {
     pub(super) fn exported_for_mesh(&self, rule: &VirtualService) -> bool {
         let default = &self.snapshot.mesh.virtual_service_export_to;
         !rule.hosts.is_empty()
+            && self.snapshot.discovers(rule.namespace())
             && rule.gateways.iter().any(|g| &**g == "mesh")
             && rule.export_to.visible(rule.namespace(), &self.key.namespace, default)
     }
@@ -99,7 +100,9 @@ impl<'a> View<'a> {
         let keys = snapshot.index.bound.get(gateway).into_iter().flatten();
         let rules = keys.filter_map(|key| snapshot.virtual_services.get(key));
         let sees = |r: &&Shared<VirtualService>| {
-            !r.hosts.is_empty() && r.export_to.visible(r.namespace(), &self.key.namespace, default)
+            !r.hosts.is_empty()
+                && snapshot.discovers(r.namespace())
+                && r.export_to.visible(r.namespace(), &self.key.namespace, default)
         };
         let mut seen: Vec<_> = rules.filter(sees).collect();
         seen.sort_by_key(|r| self.precedence(r));
@@ -112,7 +115,7 @@ impl<'a> View<'a> {
         let default = &self.snapshot.mesh.virtual_service_export_to;
         let rule = self.snapshot.virtual_services.get(to)?;
         let seen = rule.export_to.visible(rule.namespace(), of.namespace(), default);
-        (rule.hosts.is_empty() && seen).then_some(rule)
+        (rule.hosts.is_empty() && seen && self.snapshot.discovers(rule.namespace())).then_some(rule)
     }
 
     /// The VirtualServices that delegate to one.

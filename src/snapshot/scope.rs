@@ -13,6 +13,13 @@ use crate::{
 static EVERYTHING: EgressListener = EgressListener { port: None, bind: None, captured: None, hosts: Vec::new() };
 
 impl Snapshot {
+    /// Whether a namespace is looked at: objects of others are as good as not there (`discoverySelectors`).
+    pub fn discovers(&self, namespace: &Namespace) -> bool {
+        let selectors = &self.mesh.discovery_selectors;
+        let labels = || self.namespaces.get(namespace).map(|n| &n.labels);
+        selectors.is_empty() || selectors.iter().any(|s| s.selects(labels().unwrap_or(&Labels::new())))
+    }
+
     /// The Sidecar in force for a workload: of its namespace the oldest that selects it, else the oldest for all; else
     /// the oldest one of the root namespace that is for all.
     pub(super) fn sidecar(&self, namespace: &Namespace, labels: &Labels) -> Option<Shared<Sidecar>> {
@@ -21,6 +28,7 @@ impl Snapshot {
             let namespace = namespace.clone();
             self.sidecars.range(from..).take_while(move |(key, _)| key.namespace == namespace).map(|(_, s)| s)
         };
+        let of = |namespace: &Namespace| of(namespace).filter(|s| self.discovers(&s.source.namespace));
         let own = of(namespace).filter(|s| selects(&s.selector, labels)).min_by_key(|s| s.rank());
         let root = || of(&self.mesh.root_namespace).filter(|s| s.selector.is_empty()).min_by_key(|s| s.rank());
         own.or_else(root).cloned()

@@ -12,8 +12,8 @@ use crate::{
     id::{Host, Kind, Namespace, ObjectRef, Shared},
     model::{
         EgressListener, Endpoint, EndpointSet, Health, IdentitySource, Interception, Labels, Locality, Node,
-        NodeSettings, ObjectKey, PeerMtls, Pod, Protocol, Registry, Resolution, Role, Service, ServicePort, Sidecar,
-        Vip, VirtualService, WorkloadEntry, locality_label, selects,
+        NodeSettings, ObjectKey, PeerMtls, Pod, Protocol, ProxyConfig, ProxyHeaders, Registry, Resolution, Role,
+        Service, ServicePort, Sidecar, Vip, VirtualService, WorkloadEntry, locality_label, selects,
     },
 };
 use std::{net::IpAddr, sync::Arc};
@@ -44,6 +44,10 @@ pub struct ViewKey {
     pub identity: IdentitySource,
     /// Whether its clients learn of the addresses that the mesh gives to hosts: the mesh resolves their names.
     pub resolves: bool,
+    /// What it makes of headers elsewhere than in its listeners: clusters and routes depend on it.
+    pub headers: KeptHeaders,
+    /// Whether it has a listener of its own that workloads ask as a forward proxy: routes depend on it.
+    pub forward_proxy: bool,
     /// The Sidecar in force: what of the mesh it is to know.
     pub sidecar: Option<Shared<Sidecar>>,
     /// Where it is: endpoints depend on it.
@@ -56,6 +60,8 @@ pub struct ViewKey {
     pub policies: Option<Shared<Policies>>,
     /// What it serves: its inbound side depends on it.
     pub targets: Option<Arc<[Target]>>,
+    /// Its addresses, where a Sidecar says where its workload listens: its inbound side depends on them.
+    pub ips: Option<Arc<[IpAddr]>>,
     /// What it opens as a gateway: listeners and routes depend on it.
     pub entrance: Option<Shared<Entrance>>,
     /// TLS between networks passes through it: it has clusters for that.
@@ -64,6 +70,38 @@ pub struct ViewKey {
     pub sends_by_route: Option<Arc<[Arc<str>]>>,
     /// The secrets that its servers need, each with the Gateway that says so; `None` where it may have no secrets.
     pub secrets: Option<NamedSecrets>,
+}
+
+/// What a proxy makes of headers elsewhere than in its listeners.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct KeptHeaders {
+    /// The names of HTTP/1.1 headers keep their case.
+    pub case: bool,
+    /// Requests do not say the how manieth attempt they are.
+    pub without_attempts: bool,
+    /// Requests whose host is rewritten say which it was.
+    pub forwarded_host: bool,
+}
+
+impl KeptHeaders {
+    /// Those of a ProxyConfig.
+    pub fn of(headers: Option<&ProxyHeaders>) -> Self {
+        Self {
+            case: headers.is_some_and(|h| h.preserve_case),
+            without_attempts: headers.is_some_and(|h| h.without_attempts),
+            forwarded_host: headers.is_some_and(|h| h.forwarded_host),
+        }
+    }
+
+    /// The part that clusters depend on.
+    pub fn of_clusters(self) -> Self {
+        Self { case: self.case, ..Self::default() }
+    }
+
+    /// The part that routes depend on.
+    pub fn of_routes(self) -> Self {
+        Self { case: false, ..self }
+    }
 }
 
 /// The IP families that a proxy uses.
@@ -139,6 +177,8 @@ pub struct Face {
     pub interception: Interception,
     /// Settings of its own.
     pub settings: NodeSettings,
+    /// Its ProxyConfig: its own, or that of the mesh with what its workload's annotation says.
+    pub proxy: ProxyConfig,
     /// Its own address, where clients of some service dial it: it has no listener towards itself.
     pub dialled: Option<IpAddr>,
     /// The name of its application (label `service.istio.io/canonical-name`, or `unknown`).
@@ -186,6 +226,8 @@ impl Snapshot {
             let door = Door { labels, targets: &targets, families, settings: &node.settings };
             Shared::new(self.entrance(&door))
         });
+        let proxy = self.proxy_config(node);
+        let sidecar = (node.role == Role::Sidecar).then(|| self.sidecar(&node.namespace, labels)).flatten();
         ViewKey {
             role: node.role,
             namespace: node.namespace.clone(),
@@ -195,7 +237,10 @@ impl Snapshot {
             families,
             identity: node.identity,
             resolves: node.settings.dns_capture,
-            sidecar: (node.role == Role::Sidecar).then(|| self.sidecar(&node.namespace, labels)).flatten(),
+            headers: KeptHeaders::of(proxy.headers.as_ref()),
+            forward_proxy: node.role == Role::Sidecar && node.settings.http_proxy_port != 0,
+            ips: sidecar.as_ref().filter(|s| !s.ingress.is_empty()).map(|_| node.ips.as_slice().into()),
+            sidecar,
             place: Some(Place {
                 locality: self.locality_of_node(node, pod),
                 network: node.network.clone(),
@@ -204,6 +249,7 @@ impl Snapshot {
             face: Some(Face {
                 interception: node.interception,
                 settings: node.settings.clone(),
+                proxy: proxy.clone(),
                 dialled: node.ips.first().filter(|ip| self.index.dialled.contains_key(*ip)).copied(),
                 canonical_name: label("service.istio.io/canonical-name", "unknown"),
                 canonical_revision: label("service.istio.io/canonical-revision", "latest"),
@@ -220,6 +266,12 @@ impl Snapshot {
             secrets: node.proven.then(|| entrance.iter().flat_map(|e| e.secrets()).collect()),
             entrance,
         }
+    }
+
+    /// What is said of a node's proxy.
+    fn proxy_config(&self, node: &Node) -> ProxyConfig {
+        let whole = node.settings.proxy_config.clone();
+        whole.unwrap_or_else(|| node.settings.annotated.over(&self.mesh.proxy_config))
     }
 
     /// Whether it counts for anything on which node of the cluster a client runs.
@@ -263,7 +315,8 @@ impl Snapshot {
         served.extend(self.served_outside(node, pod));
         served.sort_by(|(a, _), (b, _)| (a.created, &a.host).cmp(&(b.created, &b.host)));
         let mut targets: Vec<Target> = Vec::new();
-        for (service, port_of) in served.into_iter().filter(|(s, _)| s.resolution != Resolution::Alias) {
+        let counts = |s: &Service| s.resolution != Resolution::Alias && self.discovers(&s.namespace);
+        for (service, port_of) in served.into_iter().filter(|(s, _)| counts(s)) {
             let start = targets.len();
             for port in &service.ports {
                 let Some(target) = port_of.number(port) else { continue };
@@ -442,7 +495,8 @@ impl<'a> View<'a> {
     /// Whether the view's nodes see a service.
     pub fn sees_service(&self, service: &Service) -> bool {
         let default = &self.snapshot.mesh.service_export_to;
-        service.export_to.visible(&service.namespace, &self.key.namespace, default)
+        self.snapshot.discovers(&service.namespace)
+            && service.export_to.visible(&service.namespace, &self.key.namespace, default)
     }
 
     /// Whether labels that a rule asks of its client are those of the view's nodes.

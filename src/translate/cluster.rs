@@ -1,17 +1,18 @@
 //! Outbound clusters: one for each port of a service and each of its subsets, and the fixed ones.
 
 mod dns;
-mod fixed;
-mod http;
+pub(super) mod fixed;
+pub(super) mod http;
 mod lb;
 mod outbound;
 mod outlier;
-mod pool;
+pub(super) mod pool;
 mod select;
+pub(super) mod stat;
 mod tls;
 
 pub(super) use lb::{Preference, preference};
-pub(super) use select::{Discovery, select};
+pub(super) use select::{Discovery, policy, select};
 
 use super::{
     Built, Renderer,

@@ -3,6 +3,7 @@
 
 use crate::{
     id::Host,
+    model::{OutboundPolicy, Role},
     pb::{
         self,
         envoy::{
@@ -26,6 +27,9 @@ use crate::{
     translate::network_filter,
 };
 use std::sync::Arc;
+
+/// Where requests go whose host no service is known for, if they go where it resolves to.
+pub(super) const UNKNOWN: &str = "AllowAnyDynamicDNSCluster";
 
 /// The families of addresses that are asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -64,18 +68,28 @@ impl Family {
 pub(super) struct Cache {
     name: Arc<str>,
     family: Family,
+    /// How many answers are kept; `None` for Envoy's default.
+    most: Option<u32>,
 }
 
 impl Cache {
     /// The cache of a host.
     pub(super) fn of(host: &Host, family: Family) -> Self {
-        Self { name: format!("{host}_dfp_dns_cache").into(), family }
+        Self { name: format!("{host}_dfp_dns_cache").into(), family, most: None }
+    }
+
+    /// The cache of all hosts that no service is known for; none where requests to them do not go where they resolve to.
+    pub(super) fn of_unknown(view: &View<'_>) -> Option<Self> {
+        let resolves = view.key.role == Role::Sidecar && view.outbound_policy().0 == OutboundPolicy::AllowAnyDynamicDns;
+        let most = Some(view.snapshot.mesh.features.unknown_names);
+        resolves.then(|| Self { name: "allow_any_dfp_dns_cache".into(), family: Family::of(view), most })
     }
 
     fn config(&self) -> DnsCacheConfig {
         DnsCacheConfig {
             name: self.name.to_string(),
             dns_lookup_family: self.family.lookup().into(),
+            max_hosts: self.most.and_then(pb::uint32),
             ..Default::default()
         }
     }

@@ -32,7 +32,7 @@ pub(super) struct Chain {
     pub(super) tls: Option<MutualTls>,
     /// Whether clients are given little time for a TLS handshake.
     pub(super) short_handshake: bool,
-    /// The VirtualService that says what is done with its connections.
+    /// The VirtualService or Sidecar that says what is done with its connections.
     pub(super) rule: Option<ObjectRef>,
 }
 
@@ -161,7 +161,7 @@ impl Chain {
             },
             transport_socket: self.tls.as_ref().map(MutualTls::render),
             transport_socket_connect_timeout: self.short_handshake.then(|| pb::millis(HANDSHAKE)),
-            metadata: self.rule.as_ref().map(provenance::of_virtual_service),
+            metadata: self.rule.as_ref().map(provenance::of),
             ..Default::default()
         }
     }

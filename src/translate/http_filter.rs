@@ -27,9 +27,9 @@ use prost::Name;
 /// The filters of a connection manager. Faults and cross-origin policies are configured by routes; the filters
 /// only have to be there.
 ///
-/// With `announce` the servers of the mesh are told that a connection holds requests, where the cluster does not
+/// With `quiet` Envoy's own headers for finding faults are left out. With `announce` the servers of the mesh are told that a connection holds requests, where the cluster does not
 /// know it: it has the application protocols to offer in its metadata.
-pub(super) fn filters(grpc_web: bool, dynamic: &[Cache], announce: bool) -> Vec<HttpFilter> {
+pub(super) fn filters(grpc_web: bool, dynamic: &[Cache], quiet: bool, announce: bool) -> Vec<HttpFilter> {
     let stats = FilterConfig {
         emit_filter_state: true,
         per_method_stat_specifier: Some(PerMethodStatSpecifier::StatsForAllMethods(pb::google::protobuf::BoolValue {
@@ -45,7 +45,7 @@ pub(super) fn filters(grpc_web: bool, dynamic: &[Cache], announce: bool) -> Vec<
         filter("envoy.filters.http.cors", &Cors {}),
     ];
     let announced = announce.then(|| filter("envoy.filters.http.set_filter_state", &announcement()));
-    let router = filter("envoy.filters.http.router", &Router::default());
+    let router = filter("envoy.filters.http.router", &Router { suppress_envoy_headers: quiet, ..Default::default() });
     web.into_iter().chain(first).chain(announced).chain(dynamic).chain([router]).collect()
 }
 

@@ -1,5 +1,6 @@
 //! Listeners: outbound, inbound, and what their chains are made of.
 
+mod arrival;
 mod collision;
 mod connection;
 pub(super) mod gateway;

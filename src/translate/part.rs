@@ -5,7 +5,7 @@ use crate::{
     id::{Host, ResourceType},
     model::{Node, Role},
     problem::Problem,
-    snapshot::{Delta, Snapshot, View, ViewKey},
+    snapshot::{Delta, KeptHeaders, Snapshot, View, ViewKey},
 };
 use imbl::{OrdMap, ordmap::DiffItem};
 use std::{collections::BTreeSet, sync::Arc};
@@ -74,11 +74,18 @@ impl PartKind {
                 Role::Sidecar => matches!(self, Self::Inbound),
             }),
             targets: whole.targets.clone().filter(|_| targets),
+            ips: whole.ips.clone().filter(|_| targets),
             entrance: whole.entrance.clone().filter(|_| entrance),
             auto_passthrough: whole.auto_passthrough && sends,
             secrets: whole.secrets.clone().filter(|_| matches!(self, Self::Secrets)),
             sends_by_route: whole.sends_by_route.clone().filter(|_| sends),
             resolves: whole.resolves && resolves,
+            headers: match self {
+                Self::Clusters | Self::Inbound => whole.headers.of_clusters(),
+                Self::Routes => whole.headers.of_routes(),
+                _ => KeptHeaders::default(),
+            },
+            forward_proxy: whole.forward_proxy && matches!(self, Self::Routes),
             ..whole.clone()
         }
     }

@@ -11,7 +11,7 @@ mod hash;
 mod header;
 mod matcher;
 pub(super) mod place;
-mod retry;
+pub(super) mod retry;
 mod rule;
 mod select;
 mod settle;
@@ -19,18 +19,20 @@ mod virtual_host;
 
 pub(super) use affected::affected;
 
-use super::{Built, Piece, Renderer, Resource, part::Unit};
+use super::{Built, Piece, Renderer, Resource, dynamic_dns::UNKNOWN, part::Unit};
 use crate::{
     id::{Host, ResourceType, fingerprint, fingerprint_bytes},
-    model::{Protocol, Resolution, Role, Service},
+    model::{EgressListener, Protocol, Resolution, Role, Service},
     pb::{self, envoy::config::route::v3::RouteConfiguration},
     problem::Problem,
-    snapshot::View,
+    snapshot::{KeptHeaders, View},
 };
 use select::{Candidate, Selector};
 use std::{collections::BTreeSet, sync::Arc};
 use virtual_host::{Facade, catch_all};
 
+/// The routes of the listener that workloads ask as a forward proxy.
+pub(super) const FORWARD_PROXY: &str = "http_proxy";
 /// The number of `virtual_hosts` in a RouteConfiguration.
 const VIRTUAL_HOSTS: u32 = 2;
 /// The largest body that a VirtualService may answer with.
@@ -51,6 +53,10 @@ pub(super) fn build(view: &View<'_>, units: BTreeSet<Unit>, renderer: &dyn Rende
                 selector = view.on_port(*port).map(|view| Selector::new(view, *port));
             }
             selector.as_mut().map_or_else(Built::default, |selector| requests(selector, host, renderer))
+        }
+        (Role::Sidecar, Unit::Name(name)) if **name == *FORWARD_PROXY => {
+            let rest = view.egress().iter().find(|l| l.port.is_none());
+            everywhere(view, rest, name.to_string(), renderer)
         }
         (Role::Router, Unit::Name(name)) => gateway::build(view, name, renderer),
         _ => Built::default(),
@@ -78,9 +84,10 @@ fn requests(selector: &mut Selector<'_>, host: &Host, renderer: &dyn Renderer) -
     if candidate.is_none() && asking.is_none() && problems.is_empty() {
         return Built::default();
     }
-    let alone = candidate.as_ref().filter(|_| asking == Some(Listening::Alone)).map(|c| alone(port, c, renderer));
+    let alone =
+        candidate.as_ref().filter(|_| asking == Some(Listening::Alone)).map(|c| alone(&view, port, c, renderer));
     let piece = Piece {
-        resource: candidate.as_ref().map(|c| renderer.get(&facade(port, c, c.domains.all.clone()))),
+        resource: candidate.as_ref().map(|c| renderer.get(&facade(&view, port, c, c.domains.all.clone()))),
         claims: candidate.iter().flat_map(|c| &c.domains.all).map(|domain| claim(domain)).collect(),
         rank: fingerprint(&candidate.map(|c| c.rank)),
         asks: asking.is_some(),
@@ -97,8 +104,10 @@ pub(super) fn join(view: &View<'_>, port: u16, pieces: &[(&Host, &Piece)], rende
         return at_sockets(view, renderer);
     }
     let Some(view) = &view.on_port(port) else { return Built::default() };
-    let proxy = named(view) == Some(Protocol::HttpProxy);
-    if !proxy && !pieces.iter().any(|(_, piece)| piece.asks) {
+    if named(view) == Some(Protocol::HttpProxy) {
+        return everywhere(view, view.listener, port.to_string(), renderer);
+    }
+    if !pieces.iter().any(|(_, piece)| piece.asks) {
         return Built::default();
     }
     let mut problems: BTreeSet<Problem> = pieces.iter().flat_map(|(_, piece)| &piece.problems).cloned().collect();
@@ -108,9 +117,9 @@ pub(super) fn join(view: &View<'_>, port: u16, pieces: &[(&Host, &Piece)], rende
     let mut selector = Selector::new(*view, port);
     let mut candidates: Vec<Candidate<'_>> = disputed.into_iter().filter_map(|host| selector.candidate(host)).collect();
     settle::settle(&mut candidates, port, &mut problems);
-    hosts.extend(candidates.iter().map(|c| renderer.get(&facade(port, c, c.domains.all.clone()))));
+    hosts.extend(candidates.iter().map(|c| renderer.get(&facade(view, port, c, c.domains.all.clone()))));
     let everything = pieces.iter().any(|(_, piece)| piece.claims.contains(&claim("*")));
-    let whole = (proxy || pieces.iter().any(|(_, piece)| piece.asks_for_whole))
+    let whole = (pieces.iter().any(|(_, piece)| piece.asks_for_whole))
         .then(|| shared(view, port.to_string(), hosts, everything, renderer));
     Built { resources: whole.into_iter().collect(), problems: problems.into_iter().collect(), piece: None }
 }
@@ -120,34 +129,52 @@ fn claim(domain: &str) -> u64 {
     fingerprint_bytes(domain.to_ascii_lowercase().as_bytes())
 }
 
-/// The routes of the listeners at sockets of the file system: for every port of the services, which requests name.
+/// The units of the listeners whose requests may be for any port.
+fn all_ports(view: &View<'_>) -> impl Iterator<Item = Unit> {
+    let of_all = view.egress().iter().filter(|l| l.takes_all_ports()).filter_map(|l| l.port.as_ref());
+    let named = of_all.map(|port| Unit::Port(port.number));
+    let asked = view.key.forward_proxy || view.snapshot.mesh.http_proxy_port != 0;
+    named.chain(asked.then(|| Unit::Name(FORWARD_PROXY.into())))
+}
+
+/// The routes of the listeners at sockets of the file system.
 fn at_sockets(view: &View<'_>, renderer: &dyn Renderer) -> Built {
     let mut built = Built::default();
     for listener in view.egress().iter().filter(|l| l.is_unix()) {
         let (Some(bind), Some(port)) = (&listener.bind, &listener.port) else { continue };
-        let view = view.within(listener);
-        if !select::is_routed(port.protocol) || view.imported_services().is_empty() {
-            continue;
+        if select::is_routed(port.protocol) && !view.within(listener).imported_services().is_empty() {
+            let Built { resources, problems, .. } = everywhere(view, Some(listener), bind.to_string(), renderer);
+            built.resources.extend(resources);
+            built.problems.extend(problems);
         }
-        let mut facades = Vec::new();
-        for number in view.snapshot_ports() {
-            let mut selector = Selector::new(view, number);
-            let mut candidates = selector.candidates();
-            settle::settle(&mut candidates, number, &mut selector.problems);
-            built.problems.extend(selector.problems);
-            facades.extend(candidates.iter().map(|c| {
-                let with_port = c.domains.all.iter().map(|d| format!("{d}:{number}"));
-                let plain = c.domains.all.iter().filter(|_| number == select::PLAIN_HTTP).cloned();
-                facade(number, c, plain.chain(with_port).collect())
-            }));
-        }
-        let everything = facades.iter().any(|f: &Facade| f.domains.iter().any(|d| d == "*"));
-        let hosts = facades.iter().map(|f| renderer.get(f)).collect();
-        built.resources.push(shared(&view, bind.to_string(), hosts, everything, renderer));
     }
     built.problems.sort();
     built.problems.dedup();
     built
+}
+
+/// The routes of a listener for every port of the services that it lets in: requests name the port.
+fn everywhere(view: &View<'_>, listener: Option<&EgressListener>, name: String, renderer: &dyn Renderer) -> Built {
+    let mut problems = BTreeSet::new();
+    let mut facades: Vec<Facade> = Vec::new();
+    if let Some(listener) = listener {
+        let view = view.within(listener);
+        for number in view.snapshot_ports() {
+            let mut selector = Selector::new(view, number);
+            let mut candidates = selector.candidates();
+            settle::settle(&mut candidates, number, &mut selector.problems);
+            problems.extend(selector.problems);
+            facades.extend(candidates.iter().map(|c| {
+                let with_port = c.domains.all.iter().map(|d| format!("{d}:{number}"));
+                let plain = c.domains.all.iter().filter(|_| number == select::PLAIN_HTTP).cloned();
+                facade(&view, number, c, plain.chain(with_port).collect())
+            }));
+        }
+    }
+    let everything = facades.iter().any(|f| f.domains.iter().any(|d| d == "*"));
+    let hosts = with_rest(view, facades.iter().map(|f| renderer.get(f)).collect(), everything, renderer);
+    let resources = vec![assembled(name, &hosts, false)];
+    Built { resources, problems: problems.into_iter().collect(), ..Built::default() }
 }
 
 /// Which listener requests to a service come to.
@@ -168,40 +195,63 @@ fn listening_of(view: &View<'_>, service: &Service, port: u16) -> Option<Listeni
     }
 }
 
-fn facade(port: u16, candidate: &Candidate<'_>, domains: Vec<String>) -> Facade {
+fn facade(view: &View<'_>, port: u16, candidate: &Candidate<'_>, domains: Vec<String>) -> Facade {
     let name = format!("{}:{port}", domain::bracketed(&candidate.host));
-    Facade { sources: candidate.sources.clone(), ..Facade::new(name, domains, candidate.routes.clone()) }
+    Facade {
+        sources: candidate.sources.clone(),
+        ..Facade::new(view.key.headers, name, domains, candidate.routes.clone())
+    }
 }
 
 /// The routes that all HTTP services of a listener share; `everything` where one of them takes every request.
 fn shared(
     view: &View<'_>,
     name: String,
-    mut hosts: Vec<Arc<Resource>>,
+    hosts: Vec<Arc<Resource>>,
     everything: bool,
     renderer: &dyn Renderer,
 ) -> Arc<Resource> {
+    assembled(name, &with_rest(view, hosts, everything, renderer), true)
+}
+
+/// The virtual hosts in order, and the one for requests that none of them is for.
+fn with_rest(
+    view: &View<'_>,
+    mut hosts: Vec<Arc<Resource>>,
+    everything: bool,
+    renderer: &dyn Renderer,
+) -> Vec<Arc<Resource>> {
     hosts.sort_by(|a, b| a.name.cmp(&b.name));
     if !everything {
         hosts.push(renderer.get(&catch_all(view)));
     }
-    assembled(name, &hosts)
+    hosts
+}
+
+/// The routes of requests whose hosts no service is known for, and which go where these resolve to.
+pub(super) fn unresolved(headers: KeptHeaders) -> RouteConfiguration {
+    let host = virtual_host::unknown_to(headers, Some(UNKNOWN.into())).message();
+    RouteConfiguration { virtual_hosts: vec![host], ..shell("allow_any_dynamic_dns".into(), true) }
 }
 
 /// The routes of a service that has a listener of its own.
-fn alone(port: u16, candidate: &Candidate<'_>, renderer: &dyn Renderer) -> Arc<Resource> {
-    let host = renderer.get(&facade(port, candidate, vec!["*".into()]));
-    assembled(format!("{}:{port}", candidate.host), &[host])
+fn alone(view: &View<'_>, port: u16, candidate: &Candidate<'_>, renderer: &dyn Renderer) -> Arc<Resource> {
+    let host = renderer.get(&facade(view, port, candidate, vec!["*".into()]));
+    assembled(format!("{}:{port}", candidate.host), &[host], true)
 }
 
-fn assembled(name: String, hosts: &[Arc<Resource>]) -> Arc<Resource> {
-    let shell = RouteConfiguration {
-        name: name.clone(),
+/// A route configuration without virtual hosts; the ports that requests name may be passed over.
+fn shell(name: String, ignore_port: bool) -> RouteConfiguration {
+    RouteConfiguration {
+        name,
         validate_clusters: pb::boolean(false),
         max_direct_response_body_size_bytes: pb::uint32(MAX_BODY),
-        ignore_port_in_host_matching: true,
+        ignore_port_in_host_matching: ignore_port,
         ..Default::default()
-    };
-    let body = pb::splice(&shell, VIRTUAL_HOSTS, hosts.iter().map(|h| &h.body));
+    }
+}
+
+fn assembled(name: String, hosts: &[Arc<Resource>], ignore_port: bool) -> Arc<Resource> {
+    let body = pb::splice(&shell(name.clone(), ignore_port), VIRTUAL_HOSTS, hosts.iter().map(|h| &h.body));
     Arc::new(Resource { pieces: hosts.into(), ..Resource::new(ResourceType::Route, name, body, Vec::new()) })
 }

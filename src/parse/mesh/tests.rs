@@ -49,15 +49,38 @@ fn fields_that_are_unknown_or_not_served_yet_are_told_and_harm_nothing() {
     assert!(!mesh.unwrap().tracing);
     assert_eq!(said[0], "data.mesh.hboneIdleTimeout is not served yet, so it has no effect");
     assert!(said[1].starts_with("data.mesh.outboundTraficPolicy is not a field"), "{said:?}");
-    let (mesh, said) = read("outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}");
-    assert_eq!(mesh.unwrap().outbound_policy, OutboundPolicy::AllowAny);
+    let (mesh, said) = read("outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS, tls: {mode: SIMPLE}}");
+    assert_eq!(mesh.unwrap().outbound_policy, OutboundPolicy::AllowAnyDynamicDns);
     assert!(said[0].contains("not served yet"), "{said:?}");
+    let (mesh, said) = read("accessLogFormat: '%FOO%'");
+    assert_eq!(mesh.unwrap().access_log.format, LogFormat::Usual);
+    assert!(said[0].contains("accessLogFormat") && said[0].contains("%FOO"), "{said:?}");
 }
 
 #[test]
 fn settings_with_something_wrong_are_refused_as_a_whole() {
     for (yaml, path) in [
         ("proxyListenPort: 70000", "proxyListenPort"),
+        (
+            "discoverySelectors: [{matchExpressions: [{key: a, operator: Like}]}]",
+            "discoverySelectors[0].matchExpressions[0].operator",
+        ),
+        (
+            "discoverySelectors: [{matchExpressions: [{key: a, operator: In}]}]",
+            "discoverySelectors[0].matchExpressions[0].values",
+        ),
+        (
+            "defaultConfig: {connectionSettings: {httpMaxConcurrentStreams: 0}}",
+            "defaultConfig.connectionSettings.httpMaxConcurrentStreams",
+        ),
+        (
+            "defaultConfig: {connectionSettings: {httpIdleTimeout: soon}}",
+            "defaultConfig.connectionSettings.httpIdleTimeout",
+        ),
+        (
+            "defaultConfig: {proxyHeaders: {forwardedClientCert: KEEP}}",
+            "defaultConfig.proxyHeaders.forwardedClientCert",
+        ),
         ("connectTimeout: 0s", "connectTimeout"),
         ("connectTimeout: 5", "connectTimeout"),
         ("trustDomain: 'a b'", "trustDomain"),

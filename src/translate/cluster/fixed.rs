@@ -3,7 +3,7 @@
 use super::{http, lb, pool};
 use crate::{
     id::{ResourceType, Shared},
-    model::{ClusterDefaults, Role},
+    model::{ClusterDefaults, ConnectionPool, Role},
     pb::{
         self,
         envoy::config::cluster::v3::{
@@ -12,7 +12,10 @@ use crate::{
         },
     },
     snapshot::View,
-    translate::{Input, Renderer, Resource},
+    translate::{
+        Input, Renderer, Resource,
+        dynamic_dns::{self, Cache},
+    },
 };
 use prost::Message;
 use std::sync::Arc;
@@ -27,10 +30,15 @@ const IDLE_TIMEOUT: u64 = 300_000;
 /// The fixed clusters.
 pub(super) fn build(view: &View<'_>, renderer: &dyn Renderer) -> Vec<Arc<Resource>> {
     let connect_timeout = view.snapshot.mesh.connect_timeout;
-    let passthrough = Passthrough { connect_timeout, mesh: view.snapshot.mesh.clusters.clone() };
+    let keep_case = view.key.headers.case;
+    let passthrough = Passthrough { connect_timeout, keep_case, mesh: view.snapshot.mesh.clusters.clone() };
     // Nothing that comes to a gateway was going elsewhere.
     let goes_on = (view.key.role == Role::Sidecar).then(|| renderer.get(&passthrough));
-    [renderer.get(&BlackHole { connect_timeout })].into_iter().chain(goes_on).collect()
+    let mesh = &view.snapshot.mesh.clusters;
+    let resolved =
+        Cache::of_unknown(view).map(|cache| Resolved { connect_timeout, keep_case, cache, mesh: mesh.clone() });
+    let resolved = resolved.map(|cluster| renderer.get(&cluster));
+    [renderer.get(&BlackHole { connect_timeout })].into_iter().chain(goes_on).chain(resolved).collect()
 }
 
 #[derive(Hash)]
@@ -48,18 +56,48 @@ impl Input for BlackHole {
 #[derive(Hash)]
 struct Passthrough {
     connect_timeout: u64,
+    keep_case: bool,
     mesh: Shared<ClusterDefaults>,
 }
 
 impl Input for Passthrough {
     fn render(&self) -> Resource {
-        let cluster = passthrough(PASSTHROUGH, self.connect_timeout, &self.mesh);
+        let cluster = passthrough(PASSTHROUGH, self.connect_timeout, self.keep_case, &self.mesh);
         Resource::new(ResourceType::Cluster, PASSTHROUGH, cluster.encode_to_vec(), Vec::new())
     }
 }
 
+/// Where requests go whose host no service is known for: where it resolves to.
+#[derive(Hash)]
+struct Resolved {
+    connect_timeout: u64,
+    keep_case: bool,
+    cache: Cache,
+    mesh: Shared<ClusterDefaults>,
+}
+
+impl Input for Resolved {
+    fn render(&self) -> Resource {
+        let mut cluster = Cluster {
+            circuit_breakers: Some(pool::breakers(&ConnectionPool::default(), None)),
+            upstream_connection_options: pool::keepalive(None, self.mesh.keepalive.as_ref()),
+            ..shell(dynamic_dns::UNKNOWN, DiscoveryType::OriginalDst, self.connect_timeout)
+        };
+        lb::dialled(&mut cluster, None);
+        cluster.cluster_discovery_type = Some(ClusterDiscoveryType::ClusterType(self.cache.cluster(true)));
+        let options = http::passthrough(IDLE_TIMEOUT, self.keep_case);
+        cluster.typed_extension_protocol_options.insert(http::OPTIONS.to_owned(), pb::any(&options));
+        Resource::new(ResourceType::Cluster, dynamic_dns::UNKNOWN, cluster.encode_to_vec(), Vec::new())
+    }
+}
+
 /// A cluster that sends traffic where it was going.
-pub(in crate::translate) fn passthrough(name: &str, connect_timeout: u64, mesh: &ClusterDefaults) -> Cluster {
+pub(in crate::translate) fn passthrough(
+    name: &str,
+    connect_timeout: u64,
+    keep_case: bool,
+    mesh: &ClusterDefaults,
+) -> Cluster {
     let pool = mesh.connection_pool.clone().unwrap_or_default();
     let mut cluster = Cluster {
         circuit_breakers: Some(pool::breakers(&pool, None)),
@@ -67,7 +105,7 @@ pub(in crate::translate) fn passthrough(name: &str, connect_timeout: u64, mesh: 
         ..shell(name, DiscoveryType::OriginalDst, pool.connect_timeout.unwrap_or(connect_timeout))
     };
     lb::dialled(&mut cluster, None);
-    let options = http::passthrough(IDLE_TIMEOUT);
+    let options = http::passthrough(IDLE_TIMEOUT, keep_case);
     cluster.typed_extension_protocol_options.insert(http::OPTIONS.to_owned(), pb::any(&options));
     cluster
 }

@@ -28,6 +28,8 @@ use crate::{
     },
 };
 
+use crate::translate::connection_manager::kept_case;
+
 /// The key under which a cluster holds these options.
 pub(in crate::translate) const OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
@@ -35,6 +37,8 @@ pub(in crate::translate) const OPTIONS: &str = "envoy.extensions.upstreams.http.
 #[derive(Default)]
 pub(in crate::translate) struct Options {
     version: Version,
+    /// The names of HTTP/1.1 headers keep their case.
+    keep_case: bool,
     common: Option<CommonOptions>,
     /// The answers that count as errors; empty for every 5xx.
     pub(in crate::translate) error_codes: Vec<u32>,
@@ -56,7 +60,12 @@ enum Version {
 
 impl Options {
     /// What a port's protocol and its limits make of it.
-    pub(in crate::translate) fn of(protocol: Protocol, pool: &ConnectionPool, h2_upgrade: bool) -> Self {
+    pub(in crate::translate) fn of(
+        protocol: Protocol,
+        pool: &ConnectionPool,
+        h2_upgrade: bool,
+        keep_case: bool,
+    ) -> Self {
         let upgrade = match pool.h2_upgrade {
             _ if pool.use_client_protocol => false,
             Some(own) => own,
@@ -69,7 +78,8 @@ impl Options {
             _ if upgrade => Version::Http2(Box::new(http2(pool))),
             _ => Version::Default,
         };
-        Self { version, common: common(pool), ..Self::default() }
+        let keep_case = keep_case && (protocol.is_http() || protocol == Protocol::Auto);
+        Self { version, keep_case, common: common(pool), ..Self::default() }
     }
 
     /// Whether requests are sent by HTTP/2 alone.
@@ -79,14 +89,15 @@ impl Options {
 
     /// The message, unless nothing differs from Envoy's default.
     pub(in crate::translate) fn message(self) -> Option<HttpProtocolOptions> {
-        let says_nothing = self.common.is_none() && self.error_codes.is_empty() && !self.auto_sni && !self.auto_san;
+        let says_nothing =
+            !self.keep_case && self.common.is_none() && self.error_codes.is_empty() && !self.auto_sni && !self.auto_san;
         let explicit =
             |config| UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config: Some(config) });
         let version = match self.version {
             Version::Default if says_nothing => return None,
-            Version::Default => explicit(ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default())),
+            Version::Default => explicit(ProtocolConfig::HttpProtocolOptions(http1(self.keep_case))),
             Version::Http2(options) => explicit(ProtocolConfig::Http2ProtocolOptions(*options)),
-            Version::Downstream => downstream(),
+            Version::Downstream => downstream(self.keep_case),
         };
         Some(HttpProtocolOptions {
             common_http_protocol_options: self.common,
@@ -104,24 +115,28 @@ impl Options {
 }
 
 /// The version that the client speaks.
-fn downstream() -> UpstreamProtocolOptions {
+fn downstream(keep_case: bool) -> UpstreamProtocolOptions {
     UpstreamProtocolOptions::UseDownstreamProtocolConfig(UseDownstreamHttpConfig {
-        http_protocol_options: Some(Http1ProtocolOptions::default()),
+        http_protocol_options: Some(http1(keep_case)),
         http2_protocol_options: Some(Http2ProtocolOptions::default()),
         ..Default::default()
     })
 }
 
 /// What a cluster speaks that passes anything on: the client's version, and idle connections end.
-pub(in crate::translate) fn passthrough(idle_timeout: u64) -> HttpProtocolOptions {
+pub(in crate::translate) fn passthrough(idle_timeout: u64, keep_case: bool) -> HttpProtocolOptions {
     HttpProtocolOptions {
         common_http_protocol_options: Some(CommonOptions {
             idle_timeout: Some(pb::millis(idle_timeout)),
             ..Default::default()
         }),
-        upstream_protocol_options: Some(downstream()),
+        upstream_protocol_options: Some(downstream(keep_case)),
         ..Default::default()
     }
+}
+
+fn http1(keep_case: bool) -> Http1ProtocolOptions {
+    Http1ProtocolOptions { header_key_format: keep_case.then(kept_case), ..Default::default() }
 }
 
 fn http2(pool: &ConnectionPool) -> Http2ProtocolOptions {

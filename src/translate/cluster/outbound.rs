@@ -3,7 +3,7 @@
 use super::{
     dns, http, lb, outlier, pool,
     select::{Discovery, Security, Selected, accounts},
-    tls,
+    stat, tls,
 };
 use crate::{
     id::{ObjectRef, ResourceType, Shared},
@@ -28,6 +28,7 @@ use crate::{
     translate::{
         Input, Resource,
         dynamic_dns::{Cache, Family},
+        provenance,
         tls::{ALPN, METADATA},
     },
 };
@@ -51,6 +52,8 @@ pub(super) struct Outbound {
     pub(super) accounts: Vec<Arc<str>>,
     /// What a port of no known protocol is spoken to in: the client's version, or Envoy's default at gateways.
     as_client: bool,
+    /// The names of HTTP/1.1 headers keep their case.
+    keep_case: bool,
     connect_timeout: u64,
     pub(super) mesh: Shared<ClusterDefaults>,
     /// What a DNS cluster needs beside.
@@ -95,6 +98,7 @@ impl Outbound {
             security: selected.security,
             identity: view.key.identity,
             as_client: view.key.role == Role::Sidecar,
+            keep_case: view.key.headers.case,
             connect_timeout: mesh.connect_timeout,
             mesh: mesh.clusters.clone(),
             names,
@@ -162,9 +166,7 @@ impl Outbound {
             set("external", Value { kind: Some(value::Kind::BoolValue(true)) });
         }
         if let Some(rule) = self.rules.first() {
-            let (namespace, name) = (&rule.namespace, &rule.name);
-            let path = format!("/apis/networking.istio.io/v1/namespaces/{namespace}/destination-rule/{name}");
-            set("config", pb::string(path));
+            set("config", pb::string(provenance::of_destination_rule(rule)));
             if self.policy.tls.as_ref().is_some_and(|t| matches!(t.mode, TlsMode::Simple | TlsMode::Mutual)) {
                 set("alpn_override", pb::string("false"));
             }
@@ -186,29 +188,17 @@ impl Outbound {
         self.security == Security::Auto || (self.security == Security::Policy && asked)
     }
 
-    /// The name in statistics: the cluster's own, or what the mesh's pattern makes of it. The `;` ends it where
-    /// statistics are taken apart by regular expressions.
+    /// The name in statistics.
     fn stat_name(&self) -> String {
-        if self.mesh.stat_name.is_empty() {
-            return format!("{};", self.name);
-        }
         let (service, port) = (&self.service, self.port());
-        let (short, name) = match service.registry {
-            Registry::Kubernetes => (format!("{}.{}", service.name, service.namespace), service.name.to_string()),
-            Registry::External => (service.host.to_string(), service.host.to_string()),
+        let subject = stat::Subject {
+            host: &service.host,
+            kubernetes: stat::in_kubernetes(service),
+            port: (port.number, &port.name),
+            subset: &self.subset,
+            target: Some(0),
         };
-        let number = port.number.to_string();
-        let values = [
-            ("%SERVICE_FQDN%", &*service.host),
-            ("%SERVICE_PORT_NAME%", &*port.name),
-            ("%SERVICE_PORT%", &number),
-            ("%SERVICE_NAME%", &name),
-            ("%SERVICE%", &short),
-            ("%SUBSET_NAME%", &*self.subset),
-            ("%TARGET_PORT%", ""),
-        ];
-        let text = values.iter().fold(self.mesh.stat_name.to_string(), |text, (key, value)| text.replace(key, value));
-        format!("{text};")
+        stat::name(&self.mesh.stat_name, &self.name, &subject)
     }
 }
 
@@ -246,7 +236,7 @@ impl Input for Outbound {
             Protocol::Auto if !self.as_client => Protocol::Tcp,
             known => known,
         };
-        let mut options = http::Options::of(protocol, &pool, self.mesh.h2_upgrade);
+        let mut options = http::Options::of(protocol, &pool, self.mesh.h2_upgrade, self.keep_case);
         options.error_codes = outlier.map(|o| o.error_codes.clone()).unwrap_or_default();
         tls::secure(self, &mut cluster, &mut options);
         tls::announce(&mut cluster, self.policy.proxy_protocol);

@@ -212,7 +212,12 @@ impl One<'_> {
 
 /// How one port of a service or subset is reached. What the mesh says fills what the rule leaves out for the
 /// whole service; a subset overrides both.
-fn policy(rule: Option<&DestinationRule>, subset: Option<&Subset>, port: u16, mesh: &ClusterDefaults) -> TrafficPolicy {
+pub(in crate::translate) fn policy(
+    rule: Option<&DestinationRule>,
+    subset: Option<&Subset>,
+    port: u16,
+    mesh: &ClusterDefaults,
+) -> TrafficPolicy {
     let mut whole = rule.map(|r| r.policy.for_port(port).clone()).unwrap_or_default();
     whole.ports = Vec::new();
     whole.connection_pool = whole.connection_pool.or_else(|| mesh.connection_pool.clone());

@@ -197,7 +197,7 @@ pub(super) fn governed(site: &Site<'_>, rule: Option<&DestinationRule>, subset: 
             Some(LoadBalancerKind::Hash { key: HashKey::SourceIp, .. })
         ),
         tunnel: tunnel.cloned(),
-        log: AccessLog::to(&site.view.snapshot.mesh.access_log_file),
+        log: AccessLog::of(&site.view.snapshot.mesh),
         ..tcp
     }
 }

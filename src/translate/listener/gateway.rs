@@ -231,7 +231,8 @@ impl<'a> Assembly<'a> {
             inspects: !quic && chains.iter().any(|c| c.tls.is_some() || !c.chain.takes.server_names.is_empty()),
             proxy_protocol: !quic && self.settings.takes_proxy_protocol(),
             exact_balance: self.view.key.face.as_ref().is_some_and(|f| f.settings.outbound_exact_balance),
-            log: AccessLog::to(&mesh.access_log_file),
+            log: AccessLog::of(mesh),
+            buffer_limit: self.settings.buffer_limit(),
             chains: chains.iter().map(|chain| renderer.get(chain)).collect(),
             sources: chains
                 .iter()
@@ -282,6 +283,8 @@ struct Shell {
     proxy_protocol: bool,
     exact_balance: bool,
     log: Option<AccessLog>,
+    /// The most bytes that a connection holds back.
+    buffer_limit: Option<u32>,
     chains: Vec<Arc<Resource>>,
     /// The objects that it comes from, which equal chains may differ in.
     sources: BTreeSet<ObjectRef>,
@@ -308,7 +311,8 @@ impl Input for Shell {
             traffic_direction: TrafficDirection::Outbound.into(),
             max_connections_to_accept_per_socket_event: pb::uint32(ACCEPT_AT_ONCE),
             connection_balance_config: (self.exact_balance && !self.quic).then(exact_balance),
-            access_log: self.log.iter().map(AccessLog::of_listener).collect(),
+            per_connection_buffer_limit_bytes: self.buffer_limit.and_then(pb::uint32),
+            access_log: self.log.iter().filter_map(AccessLog::of_listener).collect(),
             udp_listener_config: self.quic.then(|| UdpListenerConfig {
                 quic_options: Some(QuicProtocolOptions::default()),
                 downstream_socket_config: Some(UdpSocketConfig::default()),

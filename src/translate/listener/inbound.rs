@@ -1,82 +1,71 @@
 //! The inbound side: the listener that captured traffic to the workload arrives at, and the clusters behind it.
 
 use super::{
-    ACCEPT_AT_ONCE, bound, exact_balance,
+    ACCEPT_AT_ONCE,
+    arrival::{Arrival, arrivals, own_sources},
+    bound, exact_balance,
     inbound_chain::{Common, InboundPort, Mode, black_hole},
-    inbound_cluster::{InboundCluster, Served},
-    inspector, reserved, wildcards,
+    inbound_cluster::Passthrough,
+    inspector,
+    outbound::listener_name,
+    wildcards,
 };
 use crate::{
     id::{ObjectRef, ResourceType},
-    model::{IdentitySource, Interception, MtlsMode, Protocol, Role},
+    model::{IdentitySource, Interception, MtlsMode, Role},
     pb::{
         self,
         envoy::config::{core::v3::TrafficDirection, listener::v3::Listener},
     },
     problem::{FieldPath, Problem},
-    snapshot::{Delta, Target, View},
+    snapshot::{Delta, View},
     translate::{
         Built, Input, Renderer, Resource,
         access_log::AccessLog,
+        cluster::stat,
         connection_manager::Settings,
         filter_chain::Chain,
         guard::{self, Guard},
         mutual_tls::MutualTls,
-        part::Affected,
+        part::{Affected, Unit},
     },
 };
 use prost::Message;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 const NAME: &str = "virtualInbound";
 
-/// Nothing: what the workload serves and whether by mutual TLS is in the key, and the mesh's settings change everything.
-pub(in crate::translate) fn affected(_: &View<'_>, _: &Delta) -> Affected {
-    Affected::Units(BTreeSet::new())
+/// What the workload serves and whether by mutual TLS is in the key, and the mesh's settings change everything; but the
+/// DestinationRules of what it serves limit its connections.
+pub(in crate::translate) fn affected(new: &View<'_>, delta: &Delta) -> Affected {
+    let targets = || new.key.targets.iter().flat_map(|all| all.iter());
+    let named = delta.destination_rules.iter().any(|rule| targets().any(|t| rule.host.covers(&t.service.host)));
+    Affected::Units(named.then_some(Unit::Fixed).into_iter().collect())
 }
 
 pub(in crate::translate) fn build(view: &View<'_>, renderer: &dyn Renderer) -> Built {
     let Some(face) = view.key.face.as_ref().filter(|_| view.key.role == Role::Sidecar) else { return Built::default() };
     let captured = face.interception != Interception::None;
     let mut problems = Vec::new();
-    // Without capture the workload itself listens at its ports.
-    let ports = if captured { ports(view, &mut problems) } else { BTreeMap::new() };
-    let mut resources = vec![renderer.get(&cluster(view, None, &[]))];
-    resources.extend(ports.iter().map(|(target, all)| renderer.get(&cluster(view, Some(*target), all))));
-    if captured {
+    let arrivals = arrivals(view, &mut problems);
+    let mesh = &view.snapshot.mesh;
+    let passthrough = Passthrough {
+        connect_timeout: mesh.connect_timeout,
+        keep_case: view.key.headers.case,
+        mesh: mesh.clusters.clone(),
+        from: own_sources(view),
+    };
+    let mut resources = vec![renderer.get(&passthrough)];
+    resources.extend(arrivals.iter().map(|arrival| renderer.get(&arrival.cluster(view))));
+    if captured || !arrivals.is_empty() {
         problems.extend(closed(view));
         problems.extend(guard::problems(view));
-        resources.push(renderer.get(&VirtualInbound::select(view, &ports, Guard::of(view, renderer))));
     }
+    let guard = Guard::of(view, renderer);
+    let inbound = captured.then(|| Inbound::captured(view, &arrivals));
+    let real = arrivals.iter().filter(|a| a.real).map(|arrival| Inbound::at(view, arrival));
+    resources.extend(inbound.into_iter().chain(real).map(|listener| renderer.get(&listener.behind(&guard))));
     Built { resources, problems, ..Built::default() }
-}
-
-/// The ports of the workload, each with the services that lead there, the oldest first.
-fn ports<'a>(view: &View<'a>, problems: &mut Vec<Problem>) -> BTreeMap<u16, Vec<&'a Target>> {
-    let mut ports: BTreeMap<u16, Vec<&Target>> = BTreeMap::new();
-    for target in view.key.targets.iter().flat_map(|all| all.iter()) {
-        let note = |text| Problem::warning(&target.service.source, FieldPath::new("spec").field("ports"), text);
-        if let Some(why) = reserved::objection(view, target.target, true, false) {
-            problems.push(note(why));
-            continue;
-        }
-        let all = ports.entry(target.target).or_default();
-        if let Some(oldest) = all.first().filter(|o| o.protocol != target.protocol) {
-            problems.push(note(format!(
-                "port {} of the workload is spoken of as {} here and as {} by {}, which is older and wins; let both say \
-                 the same",
-                target.target,
-                target.protocol.as_str(),
-                oldest.protocol.as_str(),
-                oldest.service.source,
-            )));
-        }
-        all.push(target);
-    }
-    ports
 }
 
 /// What a port of the workload takes; `None` for those that are not named.
@@ -103,34 +92,13 @@ fn closed(view: &View<'_>) -> Option<Problem> {
     Some(Problem::warning(source, FieldPath::new("spec").field("mtls"), message))
 }
 
-fn cluster(view: &View<'_>, target: Option<u16>, all: &[&Target]) -> InboundCluster {
-    let mut services: Vec<Served> = Vec::new();
-    for service in all.iter().map(|t| &t.service) {
-        if services.iter().all(|s| *s.host != *service.host) {
-            services.push(Served {
-                host: service.host.shared(),
-                name: service.name.clone(),
-                namespace: service.namespace.shared(),
-                object: service.source.clone(),
-            });
-        }
-    }
-    let sources = view.key.families.passthrough_sources();
-    let count = if view.snapshot.mesh.features.dual_stack { sources.len() } else { 1 };
-    InboundCluster {
-        target,
-        protocol: all.first().map_or(Protocol::Auto, |t| t.protocol),
-        connect_timeout: view.snapshot.mesh.connect_timeout,
-        sources: &sources[..count],
-        services,
-    }
-}
-
-/// Everything that the listener is made from.
+/// Everything that a listener is made from.
 #[derive(Hash)]
-struct VirtualInbound {
+struct Inbound {
+    name: Arc<str>,
     addresses: Vec<Arc<str>>,
     port: u16,
+    captured: bool,
     transparent: bool,
     exact_balance: bool,
     detection_timeout: u64,
@@ -139,77 +107,124 @@ struct VirtualInbound {
     sources: Vec<ObjectRef>,
 }
 
-impl VirtualInbound {
-    fn select(view: &View<'_>, ports: &BTreeMap<u16, Vec<&Target>>, guard: Guard) -> Self {
-        let mesh = &view.snapshot.mesh;
+impl Inbound {
+    /// The listener that captured traffic arrives at.
+    fn captured(view: &View<'_>, arrivals: &[Arrival<'_>]) -> Self {
         let face = view.key.face.as_ref();
-        let addresses = wildcards(view);
-        let first = ports.values().filter_map(|all| all.first());
-        let policies = view.key.mtls.iter().flat_map(|m| &m.sources).chain(&guard.sources);
+        let here = || arrivals.iter().filter(|a| !a.real);
         // A policy may name ports that no service leads to.
-        let named = view.key.mtls.iter().flat_map(|m| m.ports.keys()).filter(|port| !ports.contains_key(port));
+        let named = view.key.mtls.iter().flat_map(|m| m.ports.keys()).filter(|port| here().all(|a| a.port != **port));
         let passthrough = std::iter::once(None)
             .chain(named.map(|port| Some(*port)))
-            .map(|at| InboundPort::passthrough(at, mode(view, at)));
-        let port = |t: &&Target| InboundPort {
-            target: Some(t.target),
-            at: Some(t.target),
-            port: t.port,
-            host: t.service.host.shared(),
-            protocol: t.protocol,
-            mode: mode(view, Some(t.target)),
-        };
-        let sources = first.clone().map(|t| &t.service.source).chain(policies).cloned().collect();
-        Self {
-            port: mesh.inbound_port,
+            .map(|at| InboundPort { stat_name: unknown_stat(view), ..InboundPort::passthrough(at, mode(view, at)) });
+        let listener = Self {
+            name: NAME.into(),
+            captured: true,
             transparent: face.is_some_and(|f| f.interception == Interception::Tproxy),
+            ports: passthrough.chain(here().map(|arrival| port(view, arrival))).collect(),
+            ..Self::empty(view, wildcards(view), view.snapshot.mesh.inbound_port)
+        };
+        listener.coming_from(view, here().map(|a| &a.source))
+    }
+
+    /// The listener of a port with a socket of its own.
+    fn at(view: &View<'_>, arrival: &Arrival<'_>) -> Self {
+        let listener = Self {
+            name: listener_name(&arrival.addresses, arrival.port).into(),
+            ports: vec![port(view, arrival)],
+            ..Self::empty(view, arrival.addresses.clone(), arrival.port)
+        };
+        listener.coming_from(view, std::iter::once(&arrival.source))
+    }
+
+    fn empty(view: &View<'_>, addresses: Vec<Arc<str>>, port: u16) -> Self {
+        let (mesh, face) = (&view.snapshot.mesh, view.key.face.as_ref());
+        Self {
+            name: "".into(),
+            port,
+            captured: false,
+            transparent: false,
             exact_balance: face.is_some_and(|f| f.settings.inbound_exact_balance),
             detection_timeout: mesh.detection_timeout,
             common: Common {
                 settings: Settings::of(view),
                 tls: MutualTls::of(view),
-                guard,
-                address: addresses.first().cloned().unwrap_or_default(),
+                guard: Guard::default(),
                 idle_timeout: face.and_then(|f| f.settings.idle_timeout),
-                log: AccessLog::to(&mesh.access_log_file),
+                log: AccessLog::of(mesh),
             },
-            sources,
-            ports: passthrough.chain(first.map(port)).collect(),
+            ports: Vec::new(),
+            sources: Vec::new(),
             addresses,
         }
     }
+
+    /// The same with what stands before the workload.
+    fn behind(mut self, guard: &Guard) -> Self {
+        self.common.guard = guard.clone();
+        self.sources.extend(guard.sources.iter().cloned());
+        self
+    }
+
+    /// The same with the objects that it comes from: these, and the policies of the workload.
+    fn coming_from<'a>(self, view: &View<'a>, objects: impl Iterator<Item = &'a ObjectRef>) -> Self {
+        let mut sources: Vec<ObjectRef> = Vec::new();
+        for object in objects.chain(view.key.mtls.iter().flat_map(|m| &m.sources)) {
+            if !sources.contains(object) {
+                sources.push(object.clone());
+            }
+        }
+        Self { sources, ..self }
+    }
 }
 
-impl Input for VirtualInbound {
+fn port(view: &View<'_>, arrival: &Arrival<'_>) -> InboundPort {
+    InboundPort {
+        target: Some(arrival.port),
+        at: Some(arrival.port),
+        address: arrival.addresses.first().cloned().unwrap_or_default(),
+        port: arrival.shown.0,
+        host: arrival.host.clone(),
+        protocol: arrival.protocol,
+        mode: mode(view, Some(arrival.port)),
+        stat_name: arrival.stat_of_bytes(view),
+        rule: arrival.named.is_some().then(|| arrival.source.clone()),
+    }
+}
+
+/// What the mesh's pattern makes of connections that no service is known for.
+fn unknown_stat(view: &View<'_>) -> Option<Arc<str>> {
+    let pattern = &view.snapshot.mesh.clusters.inbound_stat_name;
+    let subject = stat::Subject { host: "", kubernetes: None, port: (0, NAME), subset: "", target: None };
+    (!pattern.is_empty()).then(|| stat::expanded(pattern, &subject).into())
+}
+
+impl Input for Inbound {
     fn render(&self) -> Resource {
-        let chains: Vec<Chain> = [black_hole(self.port)]
-            .into_iter()
-            .chain(self.ports.iter().flat_map(|port| port.chains(&self.common)))
-            .collect();
+        let own = self.captured.then(|| black_hole(self.port));
+        let ports = self.ports.iter().flat_map(|port| port.chains(&self.common));
+        let chains: Vec<Chain> = own.into_iter().chain(ports).collect();
         let (address, additional_addresses) = bound(&self.addresses, self.port);
         let message = Listener {
-            name: NAME.into(),
+            name: self.name.to_string(),
             address,
             additional_addresses,
             transparent: self.transparent.then_some(pb::google::protobuf::BoolValue { value: true }),
             filter_chains: chains.iter().map(Chain::render).collect(),
-            listener_filters: [inspector::original_destination()]
-                .into_iter()
+            listener_filters: (self.captured.then(inspector::original_destination).into_iter())
                 .chain(self.transparent.then(inspector::original_source))
                 .chain(inspector::by_port(&chains))
                 .collect(),
             listener_filters_timeout: Some(pb::millis(self.detection_timeout)),
             continue_on_listener_filters_timeout: true,
-            access_log: self.common.log.iter().map(AccessLog::of_listener).collect(),
+            access_log: self.common.log.iter().filter_map(AccessLog::of_listener).collect(),
             traffic_direction: TrafficDirection::Inbound.into(),
             max_connections_to_accept_per_socket_event: pb::uint32(ACCEPT_AT_ONCE),
             connection_balance_config: self.exact_balance.then(exact_balance),
             ..Default::default()
         };
         let pieces = self.common.guard.pieces().collect();
-        Resource {
-            pieces,
-            ..Resource::new(ResourceType::Listener, NAME, message.encode_to_vec(), self.sources.clone())
-        }
+        let body = message.encode_to_vec();
+        Resource { pieces, ..Resource::new(ResourceType::Listener, &*self.name, body, self.sources.clone()) }
     }
 }

@@ -3,7 +3,7 @@
 //! Mesh traffic is told by the application protocols that its clients offer in the TLS handshake: those of Istio.
 
 use crate::{
-    id::Shared,
+    id::{ObjectRef, Shared},
     model::Protocol,
     translate::{
         access_log::AccessLog,
@@ -43,6 +43,8 @@ pub(super) struct InboundPort {
     pub(super) target: Option<u16>,
     /// The port whose connections are taken; `None` for all that no other chain takes.
     pub(super) at: Option<u16>,
+    /// The address in names.
+    pub(super) address: Arc<str>,
     /// The service's port.
     pub(super) port: u16,
     /// The service's host; empty where there is none.
@@ -51,6 +53,10 @@ pub(super) struct InboundPort {
     pub(super) protocol: Protocol,
     /// Whether it takes mutual TLS.
     pub(super) mode: Mode,
+    /// What its bytes are called in statistics, where that is not the cluster.
+    pub(super) stat_name: Option<Arc<str>>,
+    /// The Sidecar that says so.
+    pub(super) rule: Option<ObjectRef>,
 }
 
 /// What the chains of one proxy have in common.
@@ -62,8 +68,6 @@ pub(super) struct Common {
     pub(super) tls: MutualTls,
     /// What stands before the workload.
     pub(super) guard: Guard,
-    /// The address in names.
-    pub(super) address: Arc<str>,
     /// Idle time of connections, in milliseconds.
     pub(super) idle_timeout: Option<u64>,
     /// Where connections are logged.
@@ -100,7 +104,17 @@ fn rows(mode: Mode, protocol: Protocol) -> Vec<Row> {
 impl InboundPort {
     /// A port that no service leads to, or all of them.
     pub(super) fn passthrough(at: Option<u16>, mode: Mode) -> Self {
-        Self { target: None, at, port: 0, host: "".into(), protocol: Protocol::Auto, mode }
+        Self {
+            target: None,
+            at,
+            address: "".into(),
+            port: 0,
+            host: "".into(),
+            protocol: Protocol::Auto,
+            mode,
+            stat_name: None,
+            rule: None,
+        }
     }
 
     /// The name of the cluster behind the port.
@@ -116,7 +130,7 @@ impl InboundPort {
         if self.mode == Mode::Closed {
             let takes = Match { port: self.at, ..Match::default() };
             return vec![Chain {
-                name: self.name(common, false),
+                name: self.name(false),
                 short_handshake: false,
                 ..Chain::tcp(takes, Tcp::to(BLACK_HOLE))
             }];
@@ -126,18 +140,18 @@ impl InboundPort {
 
     fn chain(&self, common: &Common, (transport, protocols, requests, ends_tls): Row) -> Chain {
         Chain {
-            name: self.name(common, requests),
+            name: self.name(requests),
             takes: Match { port: self.at, transport: Some(transport), protocols, ..Match::default() },
             filters: if requests { Filters::Http(self.manager(common)) } else { Filters::Tcp(self.tcp(common)) },
             tls: ends_tls.then(|| common.tls.clone()),
             short_handshake: false,
-            rule: None,
+            rule: self.rule.clone(),
         }
     }
 
-    fn name(&self, common: &Common, requests: bool) -> Arc<str> {
+    fn name(&self, requests: bool) -> Arc<str> {
         match (self.target, requests) {
-            (Some(target), _) => format!("{}_{target}", common.address).into(),
+            (Some(target), _) => format!("{}_{target}", self.address).into(),
             (None, true) => "virtualInbound-catchall-http".into(),
             (None, false) => "virtualInbound".into(),
         }
@@ -149,6 +163,7 @@ impl InboundPort {
             log: common.log.clone(),
             guard: common.guard.clone(),
             mongo: self.protocol == Protocol::Mongo,
+            stat_prefix: self.stat_name.clone().unwrap_or_else(|| self.cluster()),
             ..Tcp::to(self.cluster())
         }
     }
@@ -158,7 +173,7 @@ impl InboundPort {
             settings: common.settings.clone(),
             stat_prefix: match self.target {
                 None => self.cluster(),
-                Some(target) => format!("inbound_{}_{target}", common.address).into(),
+                Some(target) => format!("inbound_{}_{target}", self.address).into(),
             },
             routes: Routes::Inbound {
                 cluster: self.cluster(),

@@ -2,56 +2,73 @@
 
 use super::inbound_chain::INBOUND_PASSTHROUGH;
 use crate::{
-    id::{ObjectRef, ResourceType},
-    model::Protocol,
+    id::{ObjectRef, ResourceType, Shared},
+    model::{ClusterDefaults, ConnectionPool, Protocol, TrafficPolicy},
     pb::{
         self,
-        envoy::{
-            config::{
-                cluster::v3::{
-                    CircuitBreakers, Cluster,
-                    circuit_breakers::Thresholds,
-                    cluster::{ClusterDiscoveryType, CommonLbConfig, DiscoveryType, LbPolicy},
-                },
-                core::v3::{
-                    BindConfig, ExtraSourceAddress, Http1ProtocolOptions, Http2ProtocolOptions,
-                    HttpProtocolOptions as CommonOptions, Metadata, SocketAddress, socket_address::PortSpecifier,
-                },
+        envoy::config::{
+            cluster::v3::{
+                Cluster,
+                cluster::{ClusterDiscoveryType, CommonLbConfig, DiscoveryType, LbPolicy},
             },
-            extensions::upstreams::http::v3::{
-                HttpProtocolOptions,
-                http_protocol_options::{
-                    ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig,
-                    explicit_http_config::ProtocolConfig,
-                },
+            core::v3::{
+                Address, BindConfig, ExtraSourceAddress, Metadata, SocketAddress, socket_address::PortSpecifier,
+            },
+            endpoint::v3::{
+                ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
             },
         },
-        google::protobuf::{Any, Duration},
+        google::protobuf::Duration,
     },
-    translate::{Input, Resource},
+    translate::{
+        Input, Resource,
+        cluster::{fixed, http, pool},
+        endpoint::{pipe_address, socket_address},
+        provenance,
+    },
 };
 use prost::Message;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
-const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
-/// Idle time of the connections for traffic that no service is known for, in milliseconds.
-const PASSTHROUGH_IDLE: u64 = 300_000;
 /// For ever, as far as Go can count: a workload's address does not change, so nothing is ever cleaned up.
 const NEVER: Duration = Duration { seconds: 9_223_372_035, nanos: 0 };
 
-/// Everything that the cluster of a port, or of the ports that no service leads to, is made from.
+/// Everything that the cluster of a port is made from.
 #[derive(Hash)]
 pub(super) struct InboundCluster {
-    /// The port; `None` for those that no service leads to.
-    pub(super) target: Option<u16>,
-    /// What is spoken on it.
+    /// Its name.
+    pub(super) name: Arc<str>,
+    /// Its name in statistics.
+    pub(super) stat_name: String,
+    /// What is spoken on the port.
     pub(super) protocol: Protocol,
+    /// Where the workload listens; `None` for where the connection came to.
+    pub(super) endpoint: Option<Beside>,
+    /// Limits.
+    pub(super) policy: TrafficPolicy,
+    /// The DestinationRule that they come from.
+    pub(super) rule: Option<ObjectRef>,
     /// How long connecting may take, in milliseconds.
     pub(super) connect_timeout: u64,
+    /// The names of HTTP/1.1 headers keep their case.
+    pub(super) keep_case: bool,
+    /// What the mesh says of all clusters.
+    pub(super) mesh: Shared<ClusterDefaults>,
     /// The addresses that connections come from, by which the capture rules leave them alone.
-    pub(super) sources: &'static [&'static str],
+    pub(super) from: &'static [&'static str],
     /// The services that lead to the port.
     pub(super) services: Vec<Served>,
+    /// The objects that it comes from.
+    pub(super) sources: Vec<ObjectRef>,
+}
+
+/// Where a workload listens, beside its proxy.
+#[derive(Hash)]
+pub(super) enum Beside {
+    /// At an address and port.
+    Ip(IpAddr, u16),
+    /// At a socket of the file system.
+    Unix(Arc<str>),
 }
 
 /// A service that leads to a port.
@@ -60,92 +77,114 @@ pub(super) struct Served {
     pub(super) host: Arc<str>,
     pub(super) name: Arc<str>,
     pub(super) namespace: Arc<str>,
-    pub(super) object: ObjectRef,
+}
+
+impl Beside {
+    fn address(&self) -> Address {
+        match self {
+            Self::Ip(ip, port) => socket_address(&ip.to_string(), *port),
+            Self::Unix(path) => pipe_address(path),
+        }
+    }
 }
 
 impl InboundCluster {
-    fn http(&self) -> Option<UpstreamProtocolOptions> {
-        let http2 = || Some(Http2ProtocolOptions::default());
-        match self.protocol {
-            Protocol::Auto => Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(UseDownstreamHttpConfig {
-                http_protocol_options: Some(Http1ProtocolOptions::default()),
-                http2_protocol_options: http2(),
-                ..Default::default()
-            })),
-            p if p.is_http2() => Some(UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
-                protocol_config: http2().map(ProtocolConfig::Http2ProtocolOptions),
-            })),
-            _ => None,
-        }
-    }
-
-    fn options(&self) -> BTreeMap<String, Any> {
-        let idle = CommonOptions { idle_timeout: Some(pb::millis(PASSTHROUGH_IDLE)), ..Default::default() };
-        let options = self.http().map(|http| HttpProtocolOptions {
-            common_http_protocol_options: self.target.is_none().then_some(idle),
-            upstream_protocol_options: Some(http),
-            ..Default::default()
-        });
-        options.map(|options| (HTTP_OPTIONS.to_owned(), pb::any(&options))).into_iter().collect()
-    }
-
-    fn bind(&self) -> Option<BindConfig> {
-        let source = |address: &&str| SocketAddress {
-            address: (*address).to_owned(),
-            port_specifier: Some(PortSpecifier::PortValue(0)),
-            ..Default::default()
-        };
-        let (first, more) = self.sources.split_first()?;
-        let extra = |a| ExtraSourceAddress { address: Some(source(a)), ..Default::default() };
-        Some(BindConfig {
-            source_address: Some(source(first)),
-            extra_source_addresses: more.iter().map(extra).collect(),
-            ..Default::default()
-        })
-    }
-
     fn metadata(&self) -> Option<Metadata> {
         let service = |s: &Served| {
             let fields = [("host", &s.host), ("name", &s.name), ("namespace", &s.namespace)];
             pb::object(fields.map(|(key, value)| (key, pb::string(&**value))))
         };
-        let services = pb::list(self.services.iter().map(service));
-        let istio = [("istio".to_owned(), pb::fields([("services", services)]))];
-        (!self.services.is_empty()).then(|| Metadata { filter_metadata: istio.into(), ..Default::default() })
+        let services = (!self.services.is_empty()).then(|| pb::list(self.services.iter().map(service)));
+        let rule = self.rule.as_ref().map(|rule| pb::string(provenance::of_destination_rule(rule)));
+        let said = services.map(|s| ("services", s)).into_iter().chain(rule.map(|r| ("config", r)));
+        let said: Vec<_> = said.collect();
+        let says = !said.is_empty();
+        let istio = [("istio".to_owned(), pb::fields(said))];
+        says.then(|| Metadata { filter_metadata: istio.into(), ..Default::default() })
+    }
+
+    fn discover(&self, cluster: &mut Cluster) {
+        let kind = match &self.endpoint {
+            None => {
+                cluster.lb_policy = LbPolicy::ClusterProvided.into();
+                cluster.cleanup_interval = Some(NEVER);
+                DiscoveryType::OriginalDst
+            }
+            Some(endpoint) => {
+                let endpoint = Endpoint { address: Some(endpoint.address()), ..Default::default() };
+                let host = HostIdentifier::Endpoint(endpoint);
+                let one = LbEndpoint { host_identifier: Some(host), ..Default::default() };
+                cluster.load_assignment = Some(ClusterLoadAssignment {
+                    cluster_name: self.name.to_string(),
+                    endpoints: vec![LocalityLbEndpoints { lb_endpoints: vec![one], ..Default::default() }],
+                    ..Default::default()
+                });
+                DiscoveryType::Static
+            }
+        };
+        cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(kind.into()));
     }
 }
 
 impl Input for InboundCluster {
     fn render(&self) -> Resource {
-        let (name, stat) = match self.target {
-            Some(target) => (format!("inbound|{target}||"), format!("inbound|{target}||;")),
-            None => (INBOUND_PASSTHROUGH.to_owned(), "PassthroughCluster;".to_owned()),
-        };
-        let most = pb::uint32(u32::MAX);
-        let message = Cluster {
-            name: name.clone(),
-            alt_stat_name: stat,
-            cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::OriginalDst.into())),
-            connect_timeout: Some(pb::millis(self.connect_timeout)),
-            lb_policy: LbPolicy::ClusterProvided.into(),
-            circuit_breakers: Some(CircuitBreakers {
-                thresholds: vec![Thresholds {
-                    max_connections: most,
-                    max_pending_requests: most,
-                    max_requests: most,
-                    max_retries: most,
-                    ..Default::default()
-                }],
-                ..Default::default()
-            }),
-            cleanup_interval: self.target.map(|_| NEVER),
-            common_lb_config: self.target.map(|_| CommonLbConfig::default()),
-            typed_extension_protocol_options: self.options(),
-            upstream_bind_config: self.bind(),
+        // Clients decide over HTTP/2, and what they chose goes on.
+        let limits =
+            ConnectionPool { h2_upgrade: Some(false), ..self.policy.connection_pool.clone().unwrap_or_default() };
+        let mut cluster = Cluster {
+            name: self.name.to_string(),
+            alt_stat_name: self.stat_name.clone(),
+            connect_timeout: Some(pb::millis(limits.connect_timeout.unwrap_or(self.connect_timeout))),
+            circuit_breakers: Some(pool::breakers(&limits, self.policy.retry_budget.as_ref())),
+            upstream_connection_options: pool::keepalive(limits.keepalive.as_ref(), self.mesh.keepalive.as_ref()),
+            common_lb_config: Some(CommonLbConfig::default()),
+            upstream_bind_config: bind(self.from),
             metadata: self.metadata(),
             ..Default::default()
         };
-        let sources = self.services.iter().map(|s| s.object.clone()).collect();
-        Resource::new(ResourceType::Cluster, name, message.encode_to_vec(), sources)
+        self.discover(&mut cluster);
+        if let Some(options) = http::Options::of(self.protocol, &limits, false, self.keep_case).message() {
+            cluster.typed_extension_protocol_options.insert(http::OPTIONS.to_owned(), pb::any(&options));
+        }
+        Resource::new(ResourceType::Cluster, &*self.name, cluster.encode_to_vec(), self.sources.clone())
     }
+}
+
+/// The cluster of the ports that no service leads to.
+#[derive(Hash)]
+pub(super) struct Passthrough {
+    /// How long connecting may take, in milliseconds.
+    pub(super) connect_timeout: u64,
+    /// The names of HTTP/1.1 headers keep their case.
+    pub(super) keep_case: bool,
+    /// What the mesh says of all clusters.
+    pub(super) mesh: Shared<ClusterDefaults>,
+    /// The addresses that connections come from.
+    pub(super) from: &'static [&'static str],
+}
+
+impl Input for Passthrough {
+    fn render(&self) -> Resource {
+        let cluster = Cluster {
+            name: INBOUND_PASSTHROUGH.to_owned(),
+            upstream_bind_config: bind(self.from),
+            ..fixed::passthrough(fixed::PASSTHROUGH, self.connect_timeout, self.keep_case, &self.mesh)
+        };
+        Resource::new(ResourceType::Cluster, INBOUND_PASSTHROUGH, cluster.encode_to_vec(), Vec::new())
+    }
+}
+
+fn bind(from: &[&str]) -> Option<BindConfig> {
+    let source = |address: &&str| SocketAddress {
+        address: (*address).to_owned(),
+        port_specifier: Some(PortSpecifier::PortValue(0)),
+        ..Default::default()
+    };
+    let (first, more) = from.split_first()?;
+    let extra = |a| ExtraSourceAddress { address: Some(source(a)), ..Default::default() };
+    Some(BindConfig {
+        source_address: Some(source(first)),
+        extra_source_addresses: more.iter().map(extra).collect(),
+        ..Default::default()
+    })
 }

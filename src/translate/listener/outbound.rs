@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     id::{Host, ObjectRef, ResourceType, Shared},
-    model::{EgressListener, Protocol, Resolution, Role, Service, ServicePort, TargetPort},
+    model::{Protocol, Resolution, Role, Service, ServicePort, TargetPort},
     pb::{
         self,
         envoy::config::{
@@ -28,6 +28,7 @@ use crate::{
         guard::Guard,
         network_filter::Tcp,
         part::{Affected, Unit},
+        route::FORWARD_PROXY,
     },
 };
 use prost::Message;
@@ -74,8 +75,10 @@ pub(in crate::translate) fn affected(old: &View<'_>, new: &View<'_>, delta: &Del
             ports.extend(over.flat_map(|s| both(&s.host)).flat_map(byte_ports));
         }
     }
-    if !ports.is_empty() && new.egress().iter().any(EgressListener::is_unix) {
-        ports.insert(0);
+    if !ports.is_empty() {
+        // Those that let in services whatever their ports are.
+        let of_all = new.egress().iter().filter(|l| l.takes_all_ports());
+        ports.extend(of_all.filter_map(|l| l.port.as_ref()).map(|port| port.number));
     }
     Affected::Units(ports.into_iter().map(Unit::Port).collect())
 }
@@ -108,9 +111,9 @@ fn forward_proxy(view: &View<'_>) -> Option<Outbound> {
     let manager = Manager {
         settings: Settings::of(view),
         stat_prefix: format!("outbound_{}", listener_name(&addresses, port)).into(),
-        routes: Routes::Named("http_proxy".into()),
+        routes: Routes::Named(FORWARD_PROXY.into()),
         grpc_web: false,
-        dynamic: Vec::new(),
+        dynamic: Cache::of_unknown(view).into_iter().collect(),
         guard: Guard::default(),
         absolute_urls: true,
     };
@@ -181,7 +184,7 @@ impl Here {
         site.grpc_web = ports.iter().any(|(_, p)| p.protocol == Protocol::GrpcWeb);
         let by_request = |s: &Service, p: &ServicePort| s.resolution == Resolution::DynamicDns && p.protocol.is_http();
         let dynamic = ports.iter().filter(|(s, p)| by_request(s, p)).map(|(s, _)| Cache::of(&s.host, Family::of(view)));
-        site.dynamic = dynamic.collect();
+        site.dynamic = dynamic.chain(Cache::of_unknown(view)).collect();
         for (service, service_port) in &ports {
             self.add(&site, service, service_port);
         }

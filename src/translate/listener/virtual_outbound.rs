@@ -1,7 +1,7 @@
 //! The listener that captured outbound traffic arrives at: it hands connections to the listener of their original
 //! destination, and keeps those that no service is known for.
 
-use super::{ACCEPT_AT_ONCE, bound};
+use super::{ACCEPT_AT_ONCE, bound, inspector};
 use crate::{
     id::ResourceType,
     model::{Destination, Interception, OutboundPolicy},
@@ -14,7 +14,10 @@ use crate::{
         Input, Resource,
         access_log::AccessLog,
         cluster::outbound_name,
-        filter_chain::{Chain, Match},
+        connection_manager::{Manager, Routes, Settings},
+        dynamic_dns::Cache,
+        filter_chain::{Chain, Match, PLAINTEXT_HTTP},
+        guard::Guard,
         network_filter::{BLACK_HOLE, PASSTHROUGH, Tcp},
     },
 };
@@ -28,12 +31,12 @@ pub(super) fn unknown(view: &View<'_>) -> Tcp {
     let mesh = &view.snapshot.mesh;
     let cluster: Arc<str> = match view.outbound_policy() {
         (OutboundPolicy::AllowAny, Some(proxy)) => proxy_cluster(proxy).into(),
-        (OutboundPolicy::AllowAny, None) => PASSTHROUGH.into(),
+        (OutboundPolicy::AllowAny | OutboundPolicy::AllowAnyDynamicDns, _) => PASSTHROUGH.into(),
         (OutboundPolicy::RegistryOnly, _) => BLACK_HOLE.into(),
     };
     Tcp {
         idle_timeout: view.key.face.as_ref().and_then(|f| f.settings.idle_timeout),
-        log: AccessLog::to(&mesh.access_log_file),
+        log: AccessLog::of(mesh),
         ..Tcp::to(cluster)
     }
 }
@@ -50,6 +53,8 @@ pub(super) struct VirtualOutbound {
     port: u16,
     transparent: bool,
     unknown: Tcp,
+    /// What becomes of requests, where that is something else.
+    requests: Option<Manager>,
 }
 
 impl VirtualOutbound {
@@ -61,17 +66,27 @@ impl VirtualOutbound {
             port: view.snapshot.mesh.outbound_port,
             transparent: interception == Interception::Tproxy,
             unknown: unknown(view),
+            requests: Cache::of_unknown(view).map(|cache| Manager {
+                settings: Settings::of(view),
+                stat_prefix: "outbound_virtualOutbound_allow_any_dynamic_dns".into(),
+                routes: Routes::Unknown,
+                grpc_web: false,
+                dynamic: vec![cache],
+                guard: Guard::default(),
+                absolute_urls: false,
+            }),
         })
     }
 
-    fn chains(&self) -> [Chain; 2] {
-        let named =
-            |name: &str, takes, tcp| Chain { name: name.into(), short_handshake: false, ..Chain::tcp(takes, tcp) };
+    fn chains(&self) -> Vec<Chain> {
+        let named = |name: &str, chain| Chain { name: name.into(), short_handshake: false, ..chain };
         let own = Match { port: Some(self.port), ..Match::default() };
-        [
-            named("virtualOutbound-blackhole", own, Tcp::to(BLACK_HOLE)),
-            named("virtualOutbound-catchall-tcp", Match::default(), self.unknown.clone()),
-        ]
+        let http = Match { protocols: PLAINTEXT_HTTP, ..Match::default() };
+        let requests = self.requests.clone();
+        let requests = requests.map(|manager| named("virtualOutbound-catchall-tcp-http", Chain::http(http, manager)));
+        let all = named("virtualOutbound-catchall-tcp", Chain::tcp(Match::default(), self.unknown.clone()));
+        let black_hole = named("virtualOutbound-blackhole", Chain::tcp(own, Tcp::to(BLACK_HOLE)));
+        [black_hole].into_iter().chain(requests).chain([all]).collect()
     }
 }
 
@@ -85,7 +100,8 @@ impl Input for VirtualOutbound {
             use_original_dst: pb::boolean(true),
             transparent: self.transparent.then_some(pb::google::protobuf::BoolValue { value: true }),
             filter_chains: self.chains().iter().map(Chain::render).collect(),
-            access_log: self.unknown.log.iter().map(AccessLog::of_listener).collect(),
+            listener_filters: self.requests.iter().map(|_| inspector::http()).collect(),
+            access_log: self.unknown.log.iter().filter_map(AccessLog::of_listener).collect(),
             traffic_direction: TrafficDirection::Outbound.into(),
             max_connections_to_accept_per_socket_event: pb::uint32(ACCEPT_AT_ONCE),
             ..Default::default()

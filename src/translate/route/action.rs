@@ -48,6 +48,7 @@ pub(super) fn send(making: &Making<'_>, destinations: &[Destination]) -> RouteAc
     let hashed = matches!(&places[..], [Place { hash: Some(_), .. }]);
     let retries = rule.retries.as_ref().or(making.input.retry.as_ref());
     RouteAction {
+        append_x_forwarded_host: rewrite.is_some() && making.input.forwarded_host,
         host_rewrite_specifier: host.map(|h| HostRewriteSpecifier::HostRewriteLiteral(h.to_string())),
         prefix_rewrite: rewrite.and_then(|r| r.uri.as_ref()).map(ToString::to_string).unwrap_or_default(),
         regex_rewrite: rewrite.and_then(|r| r.uri_regex.as_ref()).map(|(pattern, to)| RegexMatchAndSubstitute {

@@ -3,7 +3,7 @@
 use super::{gateway::meeting, select::PLAIN_HTTP};
 use crate::{
     id::{Host, fingerprint},
-    model::{EgressListener, LoadBalancerKind, Role, TrafficPolicy, VirtualService},
+    model::{LoadBalancerKind, Role, TrafficPolicy, VirtualService},
     snapshot::{Delta, View},
     translate::part::{Affected, Unit},
 };
@@ -20,6 +20,7 @@ pub(super) fn all(view: &View<'_>) -> BTreeSet<Unit> {
     }
     // What a Sidecar names is there without any service, too.
     units.0.extend(view.egress().iter().filter_map(|l| l.port.as_ref()).map(|p| Unit::Port(p.number)));
+    units.0.extend(super::all_ports(view));
     units.0
 }
 
@@ -46,8 +47,8 @@ pub(in crate::translate) fn affected(old: &View<'_>, new: &View<'_>, delta: &Del
             units.add_routing(view, &host);
         }
     }
-    if !units.0.is_empty() && new.egress().iter().any(EgressListener::is_unix) {
-        units.0.insert(Unit::Port(0));
+    if !units.0.is_empty() && new.key.role == Role::Sidecar {
+        units.0.extend(super::all_ports(new));
     }
     Affected::Units(units.0)
 }

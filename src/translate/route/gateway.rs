@@ -38,12 +38,15 @@ pub(super) fn build(view: &View<'_>, name: &Arc<str>, renderer: &dyn Renderer) -
     if hosts.is_empty() {
         // Nothing is routed, so that every request gets 404.
         let name = format!("blackhole:{}", first.server().port);
-        let nothing = Facade { attempts: false, ..Facade::new(name, vec!["*".into()], Routes::Rules(Vec::new())) };
+        let nothing = Facade {
+            attempts: false,
+            ..Facade::new(view.key.headers, name, vec!["*".into()], Routes::Rules(Vec::new()))
+        };
         hosts.push(renderer.get(&nothing));
     }
     hosts.sort_by(|a, b| a.name.cmp(&b.name));
     let problems = gathering.problems.into_iter().collect();
-    Built { resources: vec![assembled(name.to_string(), &hosts)], problems, ..Built::default() }
+    Built { resources: vec![assembled(name.to_string(), &hosts, true)], problems, ..Built::default() }
 }
 
 /// The hosts at which servers and VirtualServices meet: those of a server that VirtualServices of the namespace may
@@ -152,7 +155,7 @@ impl<'a> Gathering<'a> {
                 redirect: entry.redirect,
                 alternative,
                 sources,
-                ..Facade::new(name, vec![domain], Routes::Rules(rules))
+                ..Facade::new(self.view.key.headers, name, vec![domain], Routes::Rules(rules))
             });
         }
         out

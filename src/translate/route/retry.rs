@@ -19,6 +19,8 @@ use crate::{
 
 /// What is tried again where nothing is said (Istio: `route/retry/retry.go`).
 const DEFAULT_ON: &str = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes";
+/// The same for requests to the own workload: what it has not seen.
+const INBOUND_ON: &str = "reset-before-request";
 const DEFAULT_ATTEMPTS: u32 = 2;
 const BY_STATUS: &str = "retriable-status-codes";
 
@@ -32,7 +34,6 @@ pub(super) fn policy(retry: Option<&Retry>, hashed: bool) -> Option<RetryPolicy>
     let (retry_on, retriable_status_codes) = conditions(retry.and_then(|r| r.retry_on.as_deref()));
     let other_hosts = retry.and_then(|r| r.ignore_previous_hosts).unwrap_or(!hashed);
     let other_localities = retry.and_then(|r| r.remote_localities).unwrap_or(false);
-    let backoff = retry.and_then(|r| r.backoff);
     Some(RetryPolicy {
         retry_on,
         retriable_status_codes,
@@ -41,9 +42,30 @@ pub(super) fn policy(retry: Option<&Retry>, hashed: bool) -> Option<RetryPolicy>
         retry_host_predicate: other_hosts.then(previous_hosts).into_iter().collect(),
         retry_priority: other_localities.then(previous_priorities),
         host_selection_retry_max_attempts: 5,
-        retry_back_off: backoff.map(|b| RetryBackOff { base_interval: Some(pb::millis(b)), max_interval: None }),
+        retry_back_off: retry.and_then(|r| r.backoff).map(backoff),
         ..Default::default()
     })
+}
+
+/// The policy for requests to the proxy's own workload; `None` where there are no retries. There is one place alone to
+/// send them to, so nothing is said of others.
+pub(in crate::translate) fn inbound_policy(retry: Option<&Retry>) -> Option<RetryPolicy> {
+    let attempts = retry.map_or(DEFAULT_ATTEMPTS, |r| r.attempts);
+    let (retry_on, retriable_status_codes) = match retry.and_then(|r| r.retry_on.as_deref()) {
+        None => (INBOUND_ON.to_owned(), Vec::new()),
+        written => conditions(written),
+    };
+    (attempts > 0).then(|| RetryPolicy {
+        retry_on,
+        retriable_status_codes,
+        num_retries: pb::uint32(attempts),
+        retry_back_off: retry.and_then(|r| r.backoff).map(backoff),
+        ..Default::default()
+    })
+}
+
+fn backoff(base: u64) -> RetryBackOff {
+    RetryBackOff { base_interval: Some(pb::millis(base)), max_interval: None }
 }
 
 /// Envoy's conditions, and the statuses among those that the user wrote.

@@ -26,6 +26,8 @@ pub(super) struct RuleRoutes {
     pub(super) tls: bool,
     /// The mesh's default for retries.
     pub(super) retry: Option<Retry>,
+    /// Requests whose host is rewritten say which it was.
+    pub(super) forwarded_host: bool,
     /// Copies keep the host that the request has.
     pub(super) keep_shadow_host: bool,
 }
@@ -94,7 +96,7 @@ fn route(making: &Making<'_>) -> Route {
             Some(condition) => format!("{}.{condition}", rule.name),
         },
         r#match: Some(condition.map_or_else(matcher::any, matcher::of)),
-        metadata: Some(provenance::of_virtual_service(&input.rule.source)),
+        metadata: Some(provenance::of(&input.rule.source)),
         stat_prefix: condition.map(|c| c.stat_prefix.to_string()).unwrap_or_default(),
         request_headers_to_add: header::added(&changes.request).collect(),
         request_headers_to_remove: header::removed(&changes.request).collect(),

@@ -233,6 +233,7 @@ impl<'a> Selector<'a> {
                 port: self.port,
                 tls: self.gateway.as_ref().is_some_and(|(_, tls)| *tls),
                 retry: mesh.default_retry.clone(),
+                forwarded_host: self.view.key.headers.forwarded_host,
                 keep_shadow_host: mesh.features.disable_shadow_host_suffix,
             })
         });

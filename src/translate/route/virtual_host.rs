@@ -12,8 +12,8 @@ use crate::{
         Decorator, DirectResponseAction, Route, RouteAction, VirtualHost, route::Action,
         route_action::ClusterSpecifier, virtual_host::TlsRequirementType,
     },
-    snapshot::View,
-    translate::{Input, Resource, cluster::outbound_name, listener::proxy_cluster},
+    snapshot::{KeptHeaders, View},
+    translate::{Input, Resource, cluster::outbound_name, dynamic_dns::UNKNOWN, listener::proxy_cluster},
 };
 use prost::Message;
 use std::sync::Arc;
@@ -42,8 +42,9 @@ pub(super) struct Facade {
 
 impl Facade {
     /// A virtual host of no object, without any of what only gateways have.
-    pub(super) fn new(name: String, domains: Vec<String>, routes: Routes) -> Self {
-        Self { name, domains, routes, redirect: false, alternative: None, attempts: true, sources: Vec::new() }
+    pub(super) fn new(headers: KeptHeaders, name: String, domains: Vec<String>, routes: Routes) -> Self {
+        let attempts = !headers.without_attempts;
+        Self { name, domains, routes, redirect: false, alternative: None, attempts, sources: Vec::new() }
     }
 }
 
@@ -73,9 +74,10 @@ pub(super) struct ServiceRoute {
     pub(super) retry: Option<Retry>,
 }
 
-impl Input for Facade {
-    fn render(&self) -> Resource {
-        let message = VirtualHost {
+impl Facade {
+    /// The virtual host as Envoy takes it.
+    pub(super) fn message(&self) -> VirtualHost {
+        VirtualHost {
             name: self.name.clone(),
             domains: self.domains.clone(),
             routes: match &self.routes {
@@ -87,8 +89,14 @@ impl Input for Facade {
             include_request_attempt_count: self.attempts,
             require_tls: if self.redirect { TlsRequirementType::All } else { TlsRequirementType::None }.into(),
             ..Default::default()
-        };
-        Resource::new(ResourceType::VirtualHost, self.name.as_str(), message.encode_to_vec(), self.sources.clone())
+        }
+    }
+}
+
+impl Input for Facade {
+    fn render(&self) -> Resource {
+        let body = self.message().encode_to_vec();
+        Resource::new(ResourceType::VirtualHost, self.name.as_str(), body, self.sources.clone())
     }
 }
 
@@ -118,11 +126,24 @@ fn to_service(service: &ServiceRoute) -> Route {
     }
 }
 
+/// What such requests are called, by the cluster that they go to.
+fn unknown_name(cluster: Option<&str>) -> &'static str {
+    match cluster {
+        None => "block_all",
+        Some(UNKNOWN) => "allow_any_dynamic_dns",
+        Some(_) => "allow_any",
+    }
+}
+
 /// What becomes of requests that no host is known for.
 fn unknown(cluster: Option<&str>) -> Route {
     let (name, action) = match cluster {
-        Some(cluster) => ("allow_any", Action::Route(to_cluster(ClusterSpecifier::Cluster(cluster.into()), None))),
-        None => ("block_all", Action::DirectResponse(DirectResponseAction { status: 502, ..Default::default() })),
+        Some(cluster) => {
+            (unknown_name(Some(cluster)), Action::Route(to_cluster(ClusterSpecifier::Cluster(cluster.into()), None)))
+        }
+        None => {
+            (unknown_name(None), Action::DirectResponse(DirectResponseAction { status: 502, ..Default::default() }))
+        }
     };
     Route { name: name.into(), r#match: Some(matcher::any()), action: Some(action), ..Default::default() }
 }
@@ -132,8 +153,13 @@ pub(super) fn catch_all(view: &View<'_>) -> Facade {
     let cluster: Option<Arc<str>> = match view.outbound_policy() {
         (OutboundPolicy::AllowAny, Some(proxy)) => Some(proxy_cluster(proxy).into()),
         (OutboundPolicy::AllowAny, None) => Some(PASSTHROUGH.into()),
+        (OutboundPolicy::AllowAnyDynamicDns, _) => Some(UNKNOWN.into()),
         (OutboundPolicy::RegistryOnly, _) => None,
     };
-    let name = if cluster.is_some() { "allow_any" } else { "block_all" };
-    Facade::new(name.into(), vec!["*".into()], Routes::Unknown(cluster))
+    unknown_to(view.key.headers, cluster)
+}
+
+/// The virtual host for requests whose host no service is known for: to this cluster, or nowhere.
+pub(super) fn unknown_to(headers: KeptHeaders, cluster: Option<Arc<str>>) -> Facade {
+    Facade::new(headers, unknown_name(cluster.as_deref()).into(), vec!["*".into()], Routes::Unknown(cluster))
 }

@@ -9,10 +9,10 @@ mod rules;
 use crate::{
     id::{Host, Kind, Namespace, ObjectRef},
     model::{
-        Change, ClusterNode, Distribution, EgressHost, EgressListener, EgressNamespace, ExportTo, Features, Labels,
-        ListenerPort, Locality, Mesh, MtlsMode, NamespaceInfo, Node, Object, OutboundPolicy, PeerAuthentication, Pod,
-        Protocol, Registry, Resolution, Service, ServicePort, Sidecar, Slice, SliceEndpoint, SliceGroup, State,
-        TargetPort, Vip,
+        Change, ClusterNode, ConnectionPool, Distribution, EgressHost, EgressListener, EgressNamespace, ExportTo,
+        Features, IngressListener, LabelSelector, Labels, ListenerPort, Locality, Mesh, MtlsMode, NamespaceInfo, Node,
+        Object, OutboundPolicy, PeerAuthentication, Pod, Protocol, ProxyConfig, ProxyHeaders, Registry, Resolution,
+        Service, ServicePort, Sidecar, Slice, SliceEndpoint, SliceGroup, State, TargetPort, Vip, WorkloadEndpoint,
     },
     parse,
 };
@@ -42,6 +42,11 @@ const PROTOCOLS: [(Protocol, &str); 16] = [
     (Protocol::Udp, "udp"),
 ];
 const PORTS: [u16; 4] = [80, 8080, 9000, 443];
+/// Limits that hold this many connections.
+fn limits(count: u32) -> ConnectionPool {
+    ConnectionPool { max_connections: Some(count), ..ConnectionPool::default() }
+}
+
 const EXTERNAL: [&str; 3] = ["one.example", "two.example", "*.example"];
 
 /// What happens to one object: which one, and what it becomes; the numbers choose among few.
@@ -268,10 +273,31 @@ impl Op {
                 false => vec![rest],
             },
             outbound: self.how[4].is_multiple_of(3).then_some((OutboundPolicy::RegistryOnly, None)),
-            ingress: Vec::new(),
-            inbound_pool: None,
+            ingress: match self.how[1].is_multiple_of(3) {
+                true => vec![self.arrival(2), self.arrival(3)],
+                false => Vec::new(),
+            },
+            inbound_pool: self.how[2].is_multiple_of(4).then(|| limits(7)),
         };
         (source, Object::Sidecar(Box::new(sidecar)))
+    }
+
+    fn arrival(&self, at: usize) -> IngressListener {
+        // Two of one Sidecar are never for one port.
+        let number = self.pick(at, &[8080, 8082]) + at as u16 % 2;
+        let ends = [
+            None,
+            Some(WorkloadEndpoint::Loopback(true, 9000)),
+            Some(WorkloadEndpoint::Own(true, 9001)),
+            Some(WorkloadEndpoint::Unix("/a.sock".into())),
+        ];
+        IngressListener {
+            port: ListenerPort { number, protocol: self.pick(at + 1, &PROTOCOLS).0, name: "".into() },
+            bind: self.how[at].is_multiple_of(5).then(|| "127.0.0.9".into()),
+            captured: self.pick(at, &[None, Some(true), Some(false)]),
+            endpoint: self.pick(at + 1, &ends),
+            pool: self.how[at].is_multiple_of(4).then(|| limits(9)),
+        }
     }
 
     fn peer_authentication(&self) -> (ObjectRef, Object) {
@@ -295,11 +321,25 @@ impl Op {
         let mesh = Mesh {
             trust_domain: self.pick(0, &["cluster.local", "other"]).into(),
             connect_timeout: u64::from(self.how[1] % 2) * 1000 + 1000,
-            outbound_policy: self.pick(2, &[OutboundPolicy::AllowAny, OutboundPolicy::RegistryOnly]),
+            outbound_policy: self
+                .pick(2, &[OutboundPolicy::AllowAny, OutboundPolicy::RegistryOnly, OutboundPolicy::AllowAnyDynamicDns]),
             http_proxy_port: if self.how[1].is_multiple_of(5) { 15007 } else { 0 },
             auto_mtls: !self.how[2].is_multiple_of(3),
             ingress: self.ingress_control(),
             features: Features { dual_stack: self.how[1].is_multiple_of(3), ..Features::default() },
+            proxy_config: ProxyConfig {
+                headers: self.how[0].is_multiple_of(3).then(|| ProxyHeaders {
+                    without_attempts: self.how[1].is_multiple_of(2),
+                    preserve_case: self.how[1].is_multiple_of(3),
+                    ..ProxyHeaders::default()
+                }),
+                ..ProxyConfig::default()
+            },
+            discovery_selectors: match self.how[4].is_multiple_of(3) {
+                true => vec![LabelSelector { labels: labels(&[("level", "low")]), expressions: Vec::new() }],
+                false => Vec::new(),
+            },
+            inbound_to_loopback: self.how[5].is_multiple_of(4),
             service_export_to: self.export_to(3),
             virtual_service_export_to: self.export_to(4),
             destination_rule_export_to: self.export_to(5),
