@@ -7,6 +7,7 @@ pub mod gateway;
 pub mod mesh;
 pub mod peer_authentication;
 pub mod proxy_config;
+pub mod request_authentication;
 pub mod service_entry;
 pub mod sidecar;
 pub mod virtual_service;

@@ -10,17 +10,18 @@ use crate::{
     agent,
     config::{self, Address, Discovery, Place, Serving},
     debug::{self, Debug},
-    model::Mesh,
+    model::{KeyLocator, Mesh},
     parse::{self, Context},
     plan::World,
     snapshot::Snapshot,
-    source::files,
+    source::{files, keys},
     store::{self, Reader},
     xds::{self, DebugHook, Registry, Server},
 };
 use anyhow::{Context as _, Result, anyhow, bail};
 use identity::Identity;
 use std::{
+    collections::BTreeSet,
     fs,
     future::IntoFuture as _,
     io,
@@ -37,6 +38,9 @@ use tokio::{
     task::{JoinError, JoinSet},
     time,
 };
+
+/// How long proxies wait for the keys of issuers to be fetched when the process starts.
+const KEYS_AT_START: Duration = Duration::from_secs(6);
 
 /// Runs the control plane until it is asked to end.
 ///
@@ -149,7 +153,7 @@ impl App {
     fn start(self, shutdown: watch::Receiver<bool>) -> Result<Running> {
         let addresses = self.addresses();
         let Self { options, started, grpc, http, monitoring, secure } = self;
-        let Discovery { input, serving, authority, unused, .. } = options;
+        let Discovery { input, serving, authority, keys, unused, .. } = options;
         for (flag, why) in unused.iter() {
             tracing::info!("--{flag} has no meaning here: {why}");
         }
@@ -178,9 +182,16 @@ impl App {
             poll: input.poll_interval,
             context,
         };
+        let (tried, attempts) = watch::channel(BTreeSet::new());
+        let fetching = keys::watch(key_options(keys), writer.clone(), reader.snapshots.clone(), tried);
+        background.spawn(async {
+            fetching.await;
+            ("fetching keys", Ok(()))
+        });
         let synced = move || {
             announce(addresses, &reader.snapshots.borrow(), started);
-            pending.send_replace(Vec::new());
+            let wanted = reader.snapshots.borrow().wanted_keys().into_keys().collect();
+            tokio::spawn(ready_with_keys(wanted, attempts, pending));
         };
         background.spawn(async { ("the file source", files::watch(files, writer, synced).await.map_err(Into::into)) });
 
@@ -289,6 +300,30 @@ async fn until_ready(mut shutdown: watch::Receiver<bool>, mut pending: watch::Re
     tokio::select! {
         _ = shutdown.wait_for(|down| *down) => false,
         _ = pending.wait_for(Vec::is_empty) => true,
+    }
+}
+
+/// Lets proxies in once the keys that policies want were asked for: until then their tokens would be refused.
+async fn ready_with_keys(
+    wanted: BTreeSet<KeyLocator>,
+    mut attempts: watch::Receiver<BTreeSet<KeyLocator>>,
+    pending: watch::Sender<Vec<&'static str>>,
+) {
+    let tried = attempts.wait_for(|tried| wanted.is_subset(tried));
+    if time::timeout(KEYS_AT_START, tried).await.is_err() {
+        tracing::warn!("keys of issuers are still being fetched; their tokens are refused until then");
+    }
+    pending.send_replace(Vec::new());
+}
+
+/// How keys of issuers are fetched.
+fn key_options(keys: config::Keys) -> keys::Options {
+    keys::Options {
+        refresh: keys.jwks_refresh_interval,
+        pause: Duration::from_secs(1),
+        longest: Duration::from_secs(60),
+        roots: keys.jwks_ca_file,
+        blocked: keys.jwks_blocked_range,
     }
 }
 

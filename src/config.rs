@@ -5,6 +5,7 @@
 
 mod agent;
 mod authority;
+mod keys;
 mod log;
 mod time;
 mod unused;
@@ -14,6 +15,7 @@ use std::{ffi::OsString, fmt, path::PathBuf, str::FromStr, time::Duration};
 
 pub use agent::{Agent, AgentRole, Discovering, Dns, Envoy, Identity};
 pub use authority::{Authority, TokenIssuer};
+pub use keys::Keys;
 pub use log::{Level, Levels};
 pub use unused::Unused;
 
@@ -32,6 +34,9 @@ pub struct Discovery {
     /// The certificate authority, and who may call.
     #[command(flatten)]
     pub authority: Authority,
+    /// How the keys of those who sign tokens are fetched.
+    #[command(flatten)]
+    pub keys: Keys,
     /// What is logged.
     #[command(flatten)]
     pub log: Log,

@@ -6,6 +6,7 @@ mod authorizer;
 mod destination_rule;
 mod environment;
 mod gateway;
+mod jwks;
 mod kubernetes;
 mod log_format;
 mod mesh;
@@ -15,6 +16,7 @@ mod proxy_config;
 mod raw;
 mod reach;
 mod regex;
+mod request_authentication;
 mod service_entry;
 mod sidecar;
 #[cfg(test)]
@@ -34,6 +36,7 @@ use serde_json::Value;
 use std::sync::Arc;
 
 pub use environment::environment;
+pub use jwks::{MAX_BYTES as MAX_KEY_BYTES, jwks};
 pub use node::node;
 pub use raw::{Meta, meta};
 
@@ -132,6 +135,9 @@ fn read(id: &ObjectRef, raw: &Value, context: &Context) -> Parsed<Object> {
         ("security.istio.io", "AuthorizationPolicy") => {
             of(Object::AuthorizationPolicy, authorization_policy::authorization_policy(raw, context))
         }
+        ("security.istio.io", "RequestAuthentication") => {
+            of(Object::RequestAuthentication, request_authentication::request_authentication(raw, context))
+        }
         ("security.istio.io", "PeerAuthentication") => {
             of(Object::PeerAuthentication, peer_authentication::peer_authentication(raw, context))
         }
@@ -189,7 +195,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("gateway.networking.k8s.io", "TCPRoute"),
     ("gateway.networking.k8s.io", "TLSRoute"),
     ("networking.istio.io", "EnvoyFilter"),
-    ("security.istio.io", "RequestAuthentication"),
     ("telemetry.istio.io", "Telemetry"),
 ];
 

@@ -19,7 +19,7 @@ mod view;
 
 pub use delta::Delta;
 pub use entrance::{Entrance, Opening, Placed};
-pub use policies::Policies;
+pub use policies::{FoundKeys, Policies, TokenRule};
 pub use routing::Precedence;
 pub use view::{Face, Families, KeptHeaders, NamedSecrets, Place, Target, View, ViewKey};
 
@@ -27,8 +27,9 @@ use crate::{
     id::{Host, Kind, Namespace, ObjectRef, ServiceKey, Shared},
     model::{
         AuthorizationPolicy, Change, ClusterNode, Created, DestinationRule, Distribution, EndpointSet, Gateway,
-        Ingress, IngressClass, Mesh, NamespaceInfo, Object, ObjectKey, Origin, PeerAuthentication, Pod, Secret,
-        Service, ServiceEntry, Sidecar, Slice, State, VirtualService, WorkloadEntry,
+        Ingress, IngressClass, KeyLocator, KeySet, Mesh, NamespaceInfo, Object, ObjectKey, Origin, PeerAuthentication,
+        Pod, RequestAuthentication, Secret, Service, ServiceEntry, Sidecar, Slice, State, VirtualService,
+        WorkloadEntry,
     },
     problem::Problem,
 };
@@ -68,6 +69,10 @@ pub struct Snapshot {
     pub peer_authentications: OrdMap<ObjectKey, Shared<PeerAuthentication>>,
     /// AuthorizationPolicies by namespace and name.
     pub authorization_policies: OrdMap<ObjectKey, Shared<AuthorizationPolicy>>,
+    /// RequestAuthentications by namespace and name.
+    pub request_authentications: OrdMap<ObjectKey, Shared<RequestAuthentication>>,
+    /// Keys that were fetched, by where from.
+    pub key_sets: OrdMap<KeyLocator, Shared<KeySet>>,
     /// Gateways by namespace and name.
     pub gateways: OrdMap<ObjectKey, Shared<Gateway>>,
     /// Secrets by namespace and name.
@@ -170,6 +175,8 @@ impl Snapshot {
             sidecars: OrdMap::new(),
             peer_authentications: OrdMap::new(),
             authorization_policies: OrdMap::new(),
+            request_authentications: OrdMap::new(),
+            key_sets: OrdMap::new(),
             gateways: OrdMap::new(),
             secrets: OrdMap::new(),
             ingresses: OrdMap::new(),
@@ -240,6 +247,10 @@ impl Snapshot {
             Object::AuthorizationPolicy(policy) => {
                 self.authorization_policies.insert(key, Shared::new(policy));
             }
+            Object::RequestAuthentication(policy) => {
+                self.request_authentications.insert(key, Shared::new(policy));
+            }
+            Object::KeySet(set) => drop(self.key_sets.insert(set.locator.clone(), Shared::new(set))),
             Object::Gateway(gateway) => drop(self.gateways.insert(key, Shared::new(gateway))),
             Object::Ingress(ingress) => self.set_ingress(key, Some(ingress)),
             Object::IngressClass(class) => drop(self.ingress_classes.insert(class.name.clone(), Shared::new(class))),
@@ -265,6 +276,10 @@ impl Snapshot {
             k if *k == Kind::SIDECAR => drop(self.sidecars.remove(&key)),
             k if *k == Kind::PEER_AUTHENTICATION => self.set_peer_authentication(key, None, dirty),
             k if *k == Kind::AUTHORIZATION_POLICY => drop(self.authorization_policies.remove(&key)),
+            k if *k == Kind::REQUEST_AUTHENTICATION => drop(self.request_authentications.remove(&key)),
+            k if *k == Kind::KEY_SET => {
+                self.key_sets = self.key_sets.iter().filter(|(l, _)| l.object() != *id).map(owned).collect();
+            }
             k if *k == Kind::GATEWAY => drop(self.gateways.remove(&key)),
             k if *k == Kind::INGRESS => self.set_ingress(key, None),
             k if *k == Kind::INGRESS_CLASS => drop(self.ingress_classes.remove(&id.name)),
@@ -403,4 +418,9 @@ fn drop_from<K: Ord + Clone, V: Ord + Clone>(index: &mut OrdMap<K, OrdSet<V>>, k
     if set.is_empty() {
         index.remove(key);
     }
+}
+
+/// An entry of a map by itself.
+fn owned<K: Clone, V: Clone>((key, value): (&K, &V)) -> (K, V) {
+    (key.clone(), value.clone())
 }

@@ -3,4 +3,5 @@
 //! Nothing here knows Envoy. A source says when it has read everything once, and goes on watching.
 
 pub mod files;
+pub mod keys;
 mod workload;

@@ -23,6 +23,7 @@ mod route;
 mod secret;
 mod termination;
 mod tls;
+mod tokens;
 mod trace;
 
 pub use part::{Config, Part, PartKind, Unit};

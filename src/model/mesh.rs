@@ -270,6 +270,20 @@ pub struct Features {
     pub unknown_names: u32,
     /// `PILOT_HTTP10`: HTTP/1.0 is accepted everywhere.
     pub http10: bool,
+    /// `PILOT_JWT_ENABLE_REMOTE_JWKS`: proxies fetch the keys of issuers.
+    pub keys_by_proxy: KeysByProxy,
+}
+
+/// Whether proxies fetch the keys of issuers themselves.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum KeysByProxy {
+    /// They do not: the control plane does.
+    #[default]
+    Never,
+    /// They do where a service of the mesh has them.
+    WhereTheyCan,
+    /// They alone do; keys that no service of the mesh has are not fetched at all.
+    Always,
 }
 
 impl Default for Features {
@@ -281,6 +295,7 @@ impl Default for Features {
             quic: false,
             unknown_names: 1024,
             http10: false,
+            keys_by_proxy: KeysByProxy::Never,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Any one parsed object, so that sources hand all kinds over the same way.
 
 use super::{
-    AuthorizationPolicy, ClusterNode, DestinationRule, Gateway, Ingress, IngressClass, Mesh, NamespaceInfo,
-    PeerAuthentication, Pod, Secret, Service, ServiceEntry, Sidecar, Slice, VirtualService, WorkloadEntry,
+    AuthorizationPolicy, ClusterNode, DestinationRule, Gateway, Ingress, IngressClass, KeySet, Mesh, NamespaceInfo,
+    PeerAuthentication, Pod, RequestAuthentication, Secret, Service, ServiceEntry, Sidecar, Slice, VirtualService,
+    WorkloadEntry,
 };
 use crate::{
     id::{Kind, Namespace, ObjectRef},
@@ -37,6 +38,10 @@ pub enum Object {
     Sidecar(Box<Sidecar>),
     /// An AuthorizationPolicy.
     AuthorizationPolicy(AuthorizationPolicy),
+    /// A RequestAuthentication.
+    RequestAuthentication(RequestAuthentication),
+    /// Keys that were fetched.
+    KeySet(KeySet),
     /// A PeerAuthentication.
     PeerAuthentication(PeerAuthentication),
     /// A Gateway.
@@ -104,6 +109,8 @@ impl Object {
             Self::DestinationRule(_) => Kind::DESTINATION_RULE,
             Self::Sidecar(_) => Kind::SIDECAR,
             Self::AuthorizationPolicy(_) => Kind::AUTHORIZATION_POLICY,
+            Self::RequestAuthentication(_) => Kind::REQUEST_AUTHENTICATION,
+            Self::KeySet(_) => Kind::KEY_SET,
             Self::PeerAuthentication(_) => Kind::PEER_AUTHENTICATION,
             Self::Gateway(_) => Kind::GATEWAY,
             Self::Secret(_) => Kind::SECRET,

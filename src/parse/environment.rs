@@ -1,7 +1,7 @@
 //! Switches that istiod takes from its environment: their names, and what they set
 //! (Istio: `pilot/pkg/features`). The environment itself is read elsewhere.
 
-use crate::model::Mesh;
+use crate::model::{KeysByProxy, Mesh};
 
 type Set = fn(&mut Mesh, &str) -> Result<(), &'static str>;
 
@@ -21,6 +21,15 @@ const SWITCHES: &[(&str, Set)] = &[
     ("PILOT_ENABLE_QUIC_LISTENERS", |m, v| on(&mut m.features.quic, v)),
     ("PILOT_FILTER_GATEWAY_CLUSTER_CONFIG", |m, v| on(&mut m.features.gateway_clusters_by_route, v)),
     ("PILOT_HTTP10", |m, v| on(&mut m.features.http10, v)),
+    ("PILOT_JWT_ENABLE_REMOTE_JWKS", |m, v| {
+        m.features.keys_by_proxy = match v {
+            "false" | "istiod" => KeysByProxy::Never,
+            "true" | "hybrid" => KeysByProxy::WhereTheyCan,
+            "envoy" => KeysByProxy::Always,
+            _ => return Err("is none of istiod, hybrid and envoy"),
+        };
+        Ok(())
+    }),
     ("PILOT_TRACE_SAMPLING", |m, v| {
         let percent = v.parse::<f64>().ok().filter(|p| (0.0..=100.0).contains(p));
         m.trace_sampling = (percent.ok_or("is not a percentage; write a number from 0 to 100")? * 100.0).round() as u32;
@@ -32,7 +41,7 @@ const SWITCHES: &[(&str, Set)] = &[
 const UNUSED: &str = "
     AMBIENT_ENABLE_BAGGAGE AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY AMBIENT_ENABLE_MULTI_NETWORK
     AMBIENT_ENABLE_MULTI_NETWORK_INGRESS AMBIENT_ENABLE_MULTI_NETWORK_WAYPOINT AMBIENT_ENABLE_STATUS
-    AMBIENT_SCOPED_ADDRESS_PUSHES BLOCKED_CIDRS_IN_JWKS_URIS BLOCKED_CIDRS_IN_WASM_FETCH CA_TRUSTED_NODE_ACCOUNTS
+    AMBIENT_SCOPED_ADDRESS_PUSHES BLOCKED_CIDRS_IN_WASM_FETCH CA_TRUSTED_NODE_ACCOUNTS
     CERT_SIGNER_DOMAIN CITADEL_ENABLE_JITTER_FOR_ROOT_CERT_ROTATOR CITADEL_SELF_SIGNED_CA_RSA_KEY_SIZE
     CITADEL_SELF_SIGNED_ROOT_CERT_CHECK_INTERVAL CITADEL_SELF_SIGNED_ROOT_CERT_GRACE_PERIOD_PERCENTILE
     COMPLIANCE_POLICY DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES DISABLE_TRACK_REMAINING_CB_METRICS
@@ -75,7 +84,7 @@ const UNUSED: &str = "
     PILOT_GATEWAY_TRANSPORT_SOCKET_CONNECT_TIMEOUT PILOT_HBONE_INITIAL_CONNECTION_WINDOW_SIZE
     PILOT_HBONE_INITIAL_STREAM_WINDOW_SIZE PILOT_IGNORE_RESOURCES PILOT_INCLUDE_RESOURCES
     PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS PILOT_IP_AUTOALLOCATE_IPV4_PREFIX
-    PILOT_IP_AUTOALLOCATE_IPV6_PREFIX PILOT_JWT_ENABLE_REMOTE_JWKS PILOT_JWT_PUB_KEY_REFRESH_INTERVAL
+    PILOT_IP_AUTOALLOCATE_IPV6_PREFIX 
     PILOT_MAX_REQUESTS_PER_SECOND PILOT_MULTICLUSTER_KUBECONFIG_PATH PILOT_MULTI_NETWORK_DISCOVER_GATEWAY_API
     PILOT_MX_ADDITIONAL_LABELS PILOT_NODE_UNTAINT_CONTROLLERS_TAINT_NAME PILOT_PERSISTENT_SESSION_HEADER_LABEL
     PILOT_PERSISTENT_SESSION_LABEL PILOT_PREFER_SENDING_HBONE PILOT_PUSH_THROTTLE PILOT_REMOTE_CLUSTER_TIMEOUT

@@ -32,10 +32,12 @@ pub struct Delta {
     pub namespaces: BTreeSet<Namespace>,
     /// Namespaces whose PeerAuthentications differ; `None` among them stands for the mesh's own.
     pub peers: BTreeSet<Option<Namespace>>,
-    /// Namespaces whose AuthorizationPolicies differ; `None` among them stands for the mesh's own.
+    /// Namespaces whose AuthorizationPolicies or RequestAuthentications differ; `None` among them stands for the mesh's own.
     pub policies: BTreeSet<Option<Namespace>>,
-    /// A service that is asked about requests differs.
+    /// A service that is asked about requests differs, or that keys of issuers are fetched from.
     pub authorizers: bool,
+    /// Keys that were fetched differ.
+    pub keys: bool,
     /// Pods that differ.
     pub pods: BTreeSet<ObjectKey>,
     /// The addresses of pods that differ, and those that other slices list or other clients dial than before.
@@ -91,6 +93,9 @@ impl Delta {
         delta.peers.extend(peers.map(|(key, ..)| scope(key)));
         let policies = changed(&old.authorization_policies, &new.authorization_policies);
         delta.policies.extend(policies.map(|(key, ..)| scope(key)));
+        let tokens = changed(&old.request_authentications, &new.request_authentications);
+        delta.policies.extend(tokens.map(|(key, ..)| scope(key)));
+        delta.keys = changed(&old.key_sets, &new.key_sets).next().is_some();
         for (key, old, new) in changed(&old.pods, &new.pods) {
             delta.pods.insert(key.clone());
             delta.addresses.extend(old.into_iter().chain(new).flat_map(|pod| &pod.ips));
@@ -129,6 +134,7 @@ impl Delta {
             && self.namespaces.is_empty()
             && self.peers.is_empty()
             && self.policies.is_empty()
+            && !self.keys
             && self.pods.is_empty()
             && self.addresses.is_empty()
     }

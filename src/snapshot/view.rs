@@ -288,6 +288,7 @@ impl Snapshot {
         delta.whole
             || delta.clients
             || delta.authorizers
+            || delta.keys
             || (delta.gateways && node.role == Role::Router)
             || delta.namespaces.contains(&node.namespace)
             || [&delta.peers, &delta.policies]

@@ -27,12 +27,21 @@ use external::{Asking, Denying, Noting};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// The filters for requests, and those for connections.
-type Filters = (Vec<Arc<Resource>>, Vec<Arc<Resource>>);
+pub(super) type Filters = (Vec<Arc<Resource>>, Vec<Arc<Resource>>);
 
-/// The filters of the policies.
+/// The filters of the policies that ask somebody else, which come before tokens are looked at.
+pub(super) fn asking(view: &View<'_>, policies: &Policies, renderer: &dyn Renderer) -> Filters {
+    external_filters(policies, &trust_domains(view), renderer)
+}
+
+fn trust_domains(view: &View<'_>) -> Arc<[Arc<str>]> {
+    view.snapshot.mesh.trust_domains().cloned().collect()
+}
+
+/// The filters of the other policies.
 pub(super) fn filters(view: &View<'_>, policies: &Policies, renderer: &dyn Renderer) -> Filters {
-    let trust_domains: Arc<[Arc<str>]> = view.snapshot.mesh.trust_domains().cloned().collect();
-    let mut all = external_filters(policies, &trust_domains, renderer);
+    let trust_domains = trust_domains(view);
+    let mut all = Filters::default();
     for action in [PolicyAction::Audit, PolicyAction::Deny, PolicyAction::Allow] {
         let of_action = policies.authorization.iter().filter(|p| p.action == action);
         let (dry_run, enforced): (Vec<_>, Vec<_>) = of_action.cloned().partition(|p| p.dry_run);

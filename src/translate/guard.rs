@@ -3,9 +3,13 @@
 //! Each filter is rendered by itself and kept, so that all chains of a listener and all proxies under the same policies
 //! share it.
 
-use super::{Renderer, Resource, authorization};
+use super::{
+    Renderer, Resource, authorization,
+    tokens::{self, Tokens},
+};
 use crate::{
-    id::{ObjectRef, ResourceType},
+    id::{ObjectRef, ResourceType, Shared},
+    model::Role,
     pb::{
         self,
         envoy::{
@@ -15,7 +19,7 @@ use crate::{
         google::protobuf::Any,
     },
     problem::Problem,
-    snapshot::View,
+    snapshot::{Policies, View},
 };
 use prost::{Message, Name};
 use std::{collections::BTreeSet, sync::Arc};
@@ -33,15 +37,23 @@ pub(super) struct Guard {
 
 /// What is wrong with the policies, as far as these workloads are concerned.
 pub(super) fn problems(view: &View<'_>) -> Vec<Problem> {
-    view.key.policies.iter().flat_map(|policies| authorization::problems(policies)).collect()
+    let of = |policies: &Shared<Policies>| [authorization::problems(policies), tokens::problems(policies)].concat();
+    view.key.policies.iter().flat_map(of).collect()
 }
 
 impl Guard {
     /// What stands before the workloads of a view, or before what its gateways lead to.
     pub(super) fn of(view: &View<'_>, renderer: &dyn Renderer) -> Self {
         let Some(policies) = &view.key.policies else { return Self::default() };
-        let (requests, connections) = authorization::filters(view, policies, renderer);
-        let sources = policies.authorization.iter().map(|policy| policy.source.clone()).collect();
+        let (mut requests, mut connections) = authorization::asking(view, policies, renderer);
+        // Gateways choose routes by what tokens say.
+        let tokens = Tokens::of(policies, view.key.role == Role::Router);
+        requests.extend(tokens.map(|tokens| renderer.get(&tokens)));
+        let others = authorization::filters(view, policies, renderer);
+        requests.extend(others.0);
+        connections.extend(others.1);
+        let sources = policies.authorization.iter().map(|policy| &policy.source);
+        let sources = sources.chain(policies.tokens.iter().map(|token| &token.source)).cloned().collect();
         Self { requests: requests.into(), connections: connections.into(), sources }
     }
 

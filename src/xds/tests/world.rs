@@ -64,7 +64,8 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
     let kind = prop_oneof![
         5 => Just(0u8), 5 => Just(1u8), 3 => Just(2u8), 4 => Just(3u8), 4 => Just(4u8), 1 => Just(5u8), 1 => Just(6u8),
         1 => Just(7u8), 4 => Just(8u8), 3 => Just(9u8), 3 => Just(10u8),
-        3 => Just(11u8), 1 => Just(12u8), 4 => Just(13u8), 3 => Just(14u8), 3 => Just(15u8), 1 => Just(16u8)
+        3 => Just(11u8), 1 => Just(12u8), 4 => Just(13u8), 3 => Just(14u8), 3 => Just(15u8), 1 => Just(16u8),
+        2 => Just(17u8), 1 => Just(18u8)
     ];
     (kind, 0u8..12, any::<[u8; 6]>(), prop::bool::weighted(0.25)).prop_map(|(kind, which, how, gone)| Op {
         kind,
@@ -94,6 +95,8 @@ impl Op {
             14 => self.authorization_policy(),
             15 => self.ingress(),
             16 => self.ingress_class(),
+            17 => self.request_authentication(),
+            18 => self.key_set(),
             _ => self.mesh(),
         };
         let state = match self.gone {

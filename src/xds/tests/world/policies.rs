@@ -2,10 +2,11 @@
 
 use super::{Op, labels};
 use crate::{
-    id::{Kind, ObjectRef},
+    id::{Kind, ObjectRef, Shared},
     model::{
-        AccountName, AuthorizationPolicy, Labels, Object, OperationCheck, PathPattern, Pattern, PolicyAction,
-        PolicyRule, Reach, RequestPrincipal, SourceCheck, Values,
+        AccountName, AuthorizationPolicy, JwtRule, KeyLocator, KeySet, KeySource, Labels, Object, OperationCheck,
+        PathPattern, Pattern, PolicyAction, PolicyRule, Reach, RequestAuthentication, RequestPrincipal, SourceCheck,
+        Values,
     },
 };
 
@@ -61,5 +62,47 @@ impl Op {
             rules: (0..usize::from(self.how[0] % 3)).map(rule).collect(),
         };
         (source, Object::AuthorizationPolicy(policy))
+    }
+
+    pub(super) fn request_authentication(&self) -> (ObjectRef, Object) {
+        let (namespace, name) = (self.namespace(), self.name("t"));
+        let source = ObjectRef::new(Kind::REQUEST_AUTHENTICATION, namespace, name.as_str());
+        let rule = |at: usize| JwtRule {
+            issuer: self.pick(at, &["one", "two"]).into(),
+            audiences: Vec::new(),
+            keys: self.pick(
+                at + 1,
+                &[
+                    KeySource::Inline("{}".into()),
+                    KeySource::Fetched(KeyLocator::Keys("http://k0/".into())),
+                    KeySource::Fetched(KeyLocator::Discovery("http://k1/".into())),
+                    KeySource::Missing,
+                ],
+            ),
+            headers: Vec::new(),
+            params: Vec::new(),
+            cookies: Vec::new(),
+            forward: self.how[at].is_multiple_of(2),
+            payload_header: "".into(),
+            claim_headers: Vec::new(),
+            timeout: 5000,
+            spaced_claims: Vec::new(),
+        };
+        let policy = RequestAuthentication {
+            source: source.clone(),
+            created: i64::from(self.how[3] % 3),
+            reach: self.reach(4),
+            rules: (0..usize::from(self.how[0] % 3)).map(|at| Shared::new(rule(at))).collect(),
+        };
+        (source, Object::RequestAuthentication(policy))
+    }
+
+    pub(super) fn key_set(&self) -> (ObjectRef, Object) {
+        let locator = match self.which % 2 {
+            0 => KeyLocator::Keys("http://k0/".into()),
+            _ => KeyLocator::Discovery("http://k1/".into()),
+        };
+        let keys = self.pick(0, &["{1}", "{2}"]).into();
+        (locator.object(), Object::KeySet(KeySet { locator, keys }))
     }
 }
