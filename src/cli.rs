@@ -1,5 +1,6 @@
 //! The command line: what can be asked of the binary, and what it answers with.
 
+mod authz;
 mod bootstrap;
 mod identity;
 mod offline;
@@ -29,6 +30,8 @@ enum Command {
     Translate(Translate),
     /// Print what is wrong with the objects in files.
     Validate(Validate),
+    /// Print the rules of RequestAuthentications and AuthorizationPolicies that hold for a workload.
+    Authz(authz::Options),
     /// Print the bootstrap of a stock Envoy that proves who it is by a token.
     Bootstrap(bootstrap::Options),
     /// Make tokens by which workloads prove who they are.
@@ -153,6 +156,7 @@ pub fn main() -> ExitCode {
         Command::Agent(options) => app::agent(*options),
         Command::Translate(args) => offline::translate(args),
         Command::Validate(args) => offline::validate(args),
+        Command::Authz(options) => authz::authz(options),
         Command::Bootstrap(options) => bootstrap::bootstrap(&options),
         Command::Token(command) => identity::token(&command),
         Command::Ca(command) => identity::authority(&command),

@@ -185,7 +185,7 @@ fn kind_named(name: &str) -> Result<ResourceType, (StatusCode, String)> {
 
 /// `/debug/problems`: of the objects, of what they became for the proxies connected, and what those refused.
 fn problems(snapshot: &Snapshot, connections: &[Arc<Connection>], namespace: Option<&str>) -> Value {
-    let of_objects = snapshot.problems.values().flat_map(|p| p.iter().cloned());
+    let of_objects = snapshot.problems.values().flat_map(|p| p.iter().cloned()).chain(snapshot.idle_policies());
     let configs: Vec<_> = connections.iter().map(|c| c.config()).collect();
     let of_proxies = configs.iter().flat_map(|c| c.problems().cloned());
     let mut all: Vec<_> = of_objects.chain(of_proxies).collect();

@@ -7,6 +7,7 @@ mod delta;
 mod derive;
 mod destination;
 mod entrance;
+mod idle;
 mod ingress;
 mod outside;
 mod overruled;

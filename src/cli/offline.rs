@@ -78,11 +78,11 @@ fn context(place: &Place) -> Context {
     context
 }
 
-fn exit(failed: bool) -> ExitCode {
+pub(super) fn exit(failed: bool) -> ExitCode {
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn print(value: &Value, output: Output) -> Result<()> {
+pub(super) fn print(value: &Value, output: Output) -> Result<()> {
     let text = match output {
         Output::Yaml => serde_norway::to_string(value)?,
         Output::Json => format!("{value:#}\n"),
@@ -91,7 +91,7 @@ fn print(value: &Value, output: Output) -> Result<()> {
 }
 
 /// Writes to the standard output; a reader that has gone away is no failure.
-fn write(bytes: &[u8]) -> Result<()> {
+pub(super) fn write(bytes: &[u8]) -> Result<()> {
     match std::io::stdout().lock().write_all(bytes) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),

@@ -53,7 +53,10 @@ fn rule(found: &mut Findings<'_>, path: &FieldPath, raw: &Value) -> Option<JwtRu
     let lost = || raw["issuer"].as_str().map(|issuer| api::JwtRule { issuer: issuer.into(), ..Default::default() });
     let read = read.or_else(lost)?;
     let mut reader = Reader { found, path };
-    let keys = if broken { KeySource::Missing } else { reader.keys(&read) };
+    let audiences = reader.texts("audiences", &read.audiences);
+    // Without those that were meant, tokens for anybody would be taken.
+    let for_nobody = audiences.is_empty() && !read.audiences.is_empty();
+    let keys = if broken || for_nobody { KeySource::Missing } else { reader.keys(&read) };
     let mut spaced_claims: Vec<Arc<str>> = shared(&SPACED);
     spaced_claims.extend(read.space_delimited_claims.iter().filter(|c| !c.is_empty()).map(|c| Arc::from(c.as_str())));
     spaced_claims.sort();
@@ -62,7 +65,7 @@ fn rule(found: &mut Findings<'_>, path: &FieldPath, raw: &Value) -> Option<JwtRu
     let timeout = reader.found.positive_duration(&at("timeout"), read.timeout.as_ref());
     Some(JwtRule {
         issuer: read.issuer.as_str().into(),
-        audiences: reader.texts("audiences", &read.audiences),
+        audiences,
         keys,
         headers: reader.headers(&read),
         params: reader.texts("fromParams", &read.from_params),

@@ -84,7 +84,8 @@ fn row(field: &str, fate: &Fate) -> String {
 
 /// The kinds, and their fields in the order of the schemas.
 fn kinds(dir: &Path) -> Vec<(String, Vec<String>)> {
-    let mut files: Vec<PathBuf> = fs::read_dir(dir).expect("lists of fields").map(|e| e.expect("a list").path()).collect();
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(dir).expect("lists of fields").map(|e| e.expect("a list").path()).collect();
     files.sort();
     let read = |path: PathBuf| {
         let text = fs::read_to_string(&path).expect("a list of fields");
@@ -107,7 +108,8 @@ fn at_the_host(field: &str) -> String {
 
 /// The cases, the small ones first.
 fn cases(dir: &Path) -> Vec<Case> {
-    let mut cases: Vec<Case> = fs::read_dir(dir).expect("golden cases").map(|e| case(e.expect("a case").path())).collect();
+    let mut cases: Vec<Case> =
+        fs::read_dir(dir).expect("golden cases").map(|e| case(e.expect("a case").path())).collect();
     cases.sort_by_key(|c| (c.objects.len(), c.name.clone()));
     cases
 }

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 pub struct World {
     /// Everything that could be understood.
     pub snapshot: Snapshot,
+    /// What has no effect because of what is not there.
+    idle: Vec<Problem>,
 }
 
 impl World {
@@ -24,12 +26,13 @@ impl World {
     /// When a path cannot be read at all. What is wrong within files is a problem of the snapshot.
     pub fn load(paths: &[PathBuf], settings: Option<&Path>, context: &Context) -> std::io::Result<Self> {
         let changes = files::load(paths, settings, context)?;
-        Ok(Self { snapshot: Snapshot::new((*context.mesh).clone()).apply(changes) })
+        let snapshot = Snapshot::new((*context.mesh).clone()).apply(changes);
+        Ok(Self { idle: snapshot.idle_policies(), snapshot })
     }
 
     /// What is wrong with the objects, by object.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
-        self.snapshot.problems.values().flat_map(|p| p.iter())
+        self.snapshot.problems.values().flat_map(|p| p.iter()).chain(&self.idle)
     }
 
     /// Whether an object, or a part of one, was refused.

@@ -24,7 +24,10 @@ use crate::{
     snapshot::{Policies, View},
 };
 use external::{Asking, Denying, Noting};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// The filters for requests, and those for connections.
 pub(super) type Filters = (Vec<Arc<Resource>>, Vec<Arc<Resource>>);
@@ -98,6 +101,40 @@ fn external_filters(policies: &Policies, trust_domains: &Arc<[Arc<str>]>, render
 /// Whether an authorizer can be asked about connections.
 fn asks_of_connections(authorizer: &Authorizer) -> bool {
     authorizer.protocol == AuthorizerProtocol::Grpc
+}
+
+/// What of the policies has no meaning at ports that take bytes, and what comes of it.
+pub(super) fn on_bytes(policies: &Policies, ports: &BTreeSet<u16>) -> Vec<Problem> {
+    let mut all = Vec::new();
+    for (policy, rule) in policies.authorization.iter().flat_map(|p| p.rules.iter().map(move |rule| (p, rule))) {
+        let requests = rule.sources.iter().flatten().any(SourceCheck::needs_requests)
+            || rule.operations.iter().flatten().any(OperationCheck::needs_requests);
+        let named = |port: &u16| {
+            rule.operations.iter().any(|list| {
+                list.iter().all(|check| match check {
+                    OperationCheck::Port(values) => {
+                        (values.any.is_empty() || values.any.contains(port)) && !values.none.contains(port)
+                    }
+                    _ => true,
+                })
+            })
+        };
+        let met: Vec<String> = ports.iter().filter(|port| requests && named(port)).map(u16::to_string).collect();
+        if met.is_empty() {
+            continue;
+        }
+        let effect = match policy.action {
+            PolicyAction::Allow => "it allows no connection there",
+            _ => "it takes connections there without asking for that",
+        };
+        let message = format!(
+            "asks for what only requests have, which port {} of the workload does not take, so {effect}; name the ports that it \
+             is for in to.operation.ports",
+            met.join(", "),
+        );
+        all.push(Problem::warning(&policy.source, FieldPath::new("spec.rules").index(rule.at), message));
+    }
+    all
 }
 
 /// What is wrong with the policies that ask somebody else.

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     id::{ObjectRef, ResourceType, Shared},
-    model::Role,
+    model::{Protocol, Role},
     pb::{
         self,
         envoy::{
@@ -37,7 +37,13 @@ pub(super) struct Guard {
 
 /// What is wrong with the policies, as far as these workloads are concerned.
 pub(super) fn problems(view: &View<'_>) -> Vec<Problem> {
-    let of = |policies: &Shared<Policies>| [authorization::problems(policies), tokens::problems(policies)].concat();
+    let bytes = view.key.targets.iter().flat_map(|all| all.iter());
+    let bytes: BTreeSet<u16> =
+        bytes.filter(|t| !t.protocol.is_http() && t.protocol != Protocol::Auto).map(|t| t.target).collect();
+    let of = |policies: &Shared<Policies>| {
+        [authorization::problems(policies), authorization::on_bytes(policies, &bytes), tokens::problems(policies)]
+            .concat()
+    };
     view.key.policies.iter().flat_map(of).collect()
 }
 
