@@ -16,7 +16,8 @@ fn main() -> ExitCode {
     let keep = std::env::var("KEEP").is_ok_and(|keep| !keep.is_empty() && keep != "0");
     let captured = may_make_namespaces();
     if captured {
-        println!("Each pod has a network namespace of its own; iptables bring its traffic to its Envoy.");
+        println!("Each pod has a network namespace of its own; iptables bring its traffic to its Envoy, and an agent");
+        println!("beside that gets it a certificate for a token of its service account.");
     } else {
         println!("This user may not make network namespaces (root may), so the shop runs on loopback addresses:");
         println!("only productpage has an Envoy, and it sends to that Envoy's listeners by itself.");

@@ -4,6 +4,7 @@ use crate::{
     harness::{Client, Reply, Request, World},
     shop::{PORT, address},
 };
+use serde_json::Value;
 use std::{collections::BTreeMap, thread::sleep, time::Duration};
 
 /// Shows everything, and tells how much did not come out as it should.
@@ -41,13 +42,36 @@ impl Shop<'_> {
         println!("\nOne page: productpage asks details and reviews");
         let own = &self.world.workload("productpage-v1").pod.ip;
         let host = if self.captured { "127.0.0.1" } else { own };
-        let page = self.client.get(&format!("http://{host}:{PORT}/productpage")).echo();
+        let url = format!("http://{host}:{PORT}/productpage");
+        let page = self.client.get(&url).echo();
         for service in ["details", "reviews"] {
             let asked = &page["asked"][service];
             let answer = &asked["answer"];
             let word = |key: &str| answer[key].as_str().unwrap_or("nobody");
             let text = format!("{service} answered {}: {}-{}", asked["status"], word("name"), word("version"));
             self.check(&text, asked["status"] == 200);
+        }
+        if self.captured {
+            // Jason's reviews have ratings.
+            let page = self.client.one(&Request::get(&url).header("end-user", "jason")).echo();
+            self.identities(&page);
+        }
+    }
+
+    /// Who the servers were told their client is: what its certificate says, which they checked.
+    fn identities(&mut self, page: &Value) {
+        println!("\nIdentities: all of that was mutual TLS, with certificates that the agents got");
+        let answers = |of: &Value, service: &str| of["asked"][service]["answer"].clone();
+        let reviews = answers(page, "reviews");
+        for (client, server, answer) in [
+            ("productpage", "details", answers(page, "details")),
+            ("reviews", "ratings", answers(&reviews, "ratings")),
+            ("productpage", "reviews", reviews),
+        ] {
+            let told = answer["headers"]["x-forwarded-client-cert"].as_str().unwrap_or_default();
+            let uri = told.split(';').find_map(|part| part.strip_prefix("URI=")).unwrap_or("nobody");
+            let right = uri == format!("spiffe://cluster.local/ns/shop/sa/{client}");
+            self.check(&format!("{server} saw {uri}"), right);
         }
     }
 

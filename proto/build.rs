@@ -30,14 +30,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let bytes = fs::read(package.join("src/generated/types.bin"))?;
     let mut all = FileDescriptorSet::decode(&*bytes)?;
     let mut code = closure(&all, ROOTS.lines().filter(|l| !l.is_empty() && !l.starts_with('#')))?;
+    // What our own files import is there already.
+    let own = protox::compile(OWN, ["proto"])?;
+    code.file.extend(own.file.into_iter().filter(|f| OWN.contains(&f.name())));
     // What is decoded at run time has no comments, which are four fifths of the bytes.
     for (set, name) in [(&mut code, "served.bin"), (&mut all, "all.bin")] {
         set.file.iter_mut().for_each(|file| file.source_code_info = None);
         fs::write(out.join(name), set.encode_to_vec())?;
     }
-    // What our own files import is there already.
-    let own = protox::compile(OWN, ["proto"])?;
-    code.file.extend(own.file.into_iter().filter(|f| OWN.contains(&f.name())));
     let dir = out.join("pb");
     fs::create_dir_all(&dir)?;
     let mut prost = prost_build::Config::new();

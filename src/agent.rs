@@ -5,16 +5,23 @@
 //! which [`secrets`] serves to Envoy; [`envoy`] runs that until it ends, or until it was drained because it is told to.
 
 mod certificate;
+mod connect;
+mod dns;
 mod drain;
 mod envoy;
 mod files;
 mod metrics;
+mod names;
 mod node;
 mod output;
 mod pod;
+mod probe;
 mod proxy_config;
+mod ready;
 mod request;
+mod scrape;
 mod secrets;
+mod status;
 #[cfg(test)]
 mod tests;
 
@@ -26,19 +33,29 @@ use crate::{
 };
 use anyhow::{Context as _, Result, anyhow, bail};
 use certificate::Signing;
+use connect::Target;
 use envoy::Envoy;
 use metrics::Metrics;
 use pod::Pod;
+use probe::Probers;
+use ready::Ready;
+use scrape::Scraper;
 use serde_json::Value;
+use status::{Order, Status};
 use std::{
     fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     pin::Pin,
     process::ExitCode,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
-use tokio::{sync::watch, time};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    time,
+};
 
 /// How long Envoy's start waits for the certificate. One that starts without it tries again and again.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -52,6 +69,8 @@ struct Certified {
 
 /// The newest certificate; nothing until there is one.
 type Newest = watch::Receiver<Option<Arc<Certified>>>;
+/// The newest names of the mesh; nothing until there are some.
+type Names = watch::Receiver<Option<Arc<dns::Table>>>;
 /// Something that runs as long as the agent.
 type Task = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
 
@@ -66,15 +85,24 @@ pub async fn run(
     mut stop: impl AsyncFnMut(),
 ) -> Result<ExitCode> {
     let agent = Agent::new(options, environment)?;
-    let (newest, mut tasks) = agent.certificates()?;
-    tasks.extend(agent.serve_secrets(newest.clone()).await?);
+    let (newest, mut tasks) = agent.secrets().await?;
+    let (table, naming) = agent.serve_names(newest.clone()).await?;
+    tasks.extend(naming);
+    let (orders, mut ordered) = mpsc::channel(1);
+    tasks.extend(agent.serve_status(orders, table).await?);
     let config = agent.write_bootstrap()?;
     let mut running = futures_util::future::select_all(tasks);
     if agent.options.envoy.disable_envoy {
         tracing::info!(bootstrap = %config.display(), "running without an Envoy of its own");
-        tokio::select! {
-            () = stop() => return Ok(ExitCode::SUCCESS),
-            (ended, ..) = &mut running => return Err(early(ended)),
+        loop {
+            tokio::select! {
+                () = stop() => return Ok(ExitCode::SUCCESS),
+                (ended, ..) = &mut running => return Err(early(ended)),
+                Some(order) = ordered.recv() => match order {
+                    Order::Quit => return Ok(ExitCode::SUCCESS),
+                    Order::Drain => agent.drain().begin().await,
+                }
+            }
         }
     }
     tokio::select! {
@@ -83,20 +111,18 @@ pub async fn run(
         () = first(newest) => {}
     }
     let mut envoy = Envoy::start(&agent.envoy_command(&config)?)?;
-    tokio::select! {
-        code = envoy.ended() => return code,
-        (ended, ..) = &mut running => return Err(early(ended)),
-        () = stop() => {}
-    }
     let drain = agent.drain();
+    let mut life = std::pin::pin!(drain.after(&mut stop, &mut ordered));
     tokio::select! {
         code = envoy.ended() => return code,
-        () = stop() => tracing::info!("told to end a second time"),
-        () = drain.run() => {}
-        // What Envoy needs is served while it is drained.
         (ended, ..) = &mut running => return Err(early(ended)),
+        () = &mut life => {}
     }
-    envoy.end().await
+    // What Envoy needs is served until it has ended.
+    tokio::select! {
+        code = envoy.end() => code,
+        (ended, ..) = &mut running => Err(early(ended)),
+    }
 }
 
 fn early(ended: Result<()>) -> anyhow::Error {
@@ -114,12 +140,14 @@ struct Agent {
     options: config::Agent,
     pod: Pod,
     metrics: Arc<Metrics>,
+    /// Whether Envoy is being drained.
+    ending: Arc<AtomicBool>,
 }
 
 impl Agent {
     fn new(options: config::Agent, environment: Vec<(String, String)>) -> Result<Self> {
         let pod = Pod::new(&options, environment)?;
-        Ok(Self { options, pod, metrics: Arc::default() })
+        Ok(Self { options, pod, metrics: Arc::default(), ending: Arc::default() })
     }
 
     /// Where the control plane is: host and port, with the name in its certificate.
@@ -166,16 +194,76 @@ impl Agent {
         }
     }
 
-    async fn serve_secrets(&self, newest: Newest) -> Result<Vec<Task>> {
+    /// The newest certificate, and what keeps it and serves it to Envoy.
+    async fn secrets(&self) -> Result<(Newest, Vec<Task>)> {
         let socket = self.socket();
         let shown = || format!("--sds-socket {}", socket.display());
         let Some(listener) = secrets::bind(&socket).await.with_context(shown)? else {
             tracing::info!(socket = %socket.display(), "somebody else serves secrets here, whose are used");
-            return Ok(Vec::new());
+            // Nobody waits for a certificate that none will send.
+            let (_, newest) = watch::channel(None);
+            return Ok((newest, vec![Box::pin(std::future::pending())]));
         };
-        let (secrets, asked, keeping) = secrets::secrets(newest);
-        let serving = secrets::serve(listener, Local::new(secrets, asked));
-        Ok(vec![Box::pin(serving), Box::pin(keeping)])
+        let (newest, mut tasks) = self.certificates()?;
+        let (secrets, asked, keeping) = secrets::secrets(newest.clone());
+        tasks.push(Box::pin(secrets::serve(listener, Local::new(secrets, asked))));
+        tasks.push(Box::pin(keeping));
+        Ok((newest, tasks))
+    }
+
+    /// Answers for the names of the mesh, where the pod's questions come here; and tells which there are.
+    async fn serve_names(&self, newest: Newest) -> Result<(Option<Names>, Vec<Task>)> {
+        let pod = &self.pod;
+        if !pod.is_on("ISTIO_META_DNS_CAPTURE") {
+            return Ok((None, Vec::new()));
+        }
+        let given = &self.options.dns;
+        let file = &given.resolv_conf;
+        let resolvers = dns::Resolvers::read(file, given.dns_forward_timeout, given.dns_forward_parallel);
+        let resolvers = resolvers.with_context(|| format!("--resolv-conf {}", file.display()))?;
+        let sockets = dns::bind(&given.dns_proxy_addr, &resolvers).await;
+        let sockets = sockets.with_context(|| format!("--dns-proxy-addr {}", given.dns_proxy_addr))?;
+        let (host, port, server_name) = self.discovery()?;
+        let xds = self.options.discovery.xds_root_cert.clone();
+        let roots = xds.unwrap_or_else(|| self.options.identity.root_cert.clone());
+        let following = names::Following {
+            target: Target { host, port, server_name, roots },
+            newest,
+            node: node::node(pod),
+            place: dns::Place::new(&pod.namespace, &pod.domain, &resolvers.search),
+        };
+        let (sender, table) = watch::channel(None);
+        let server = dns::Server::new(table.clone(), resolvers, self.metrics.clone());
+        let serving = sockets.into_iter().map(|(udp, tcp)| -> Task { Box::pin(server.clone().serve(udp, tcp)) });
+        let mut tasks: Vec<Task> = serving.collect();
+        tasks.push(Box::pin(following.keep(sender)));
+        Ok((Some(table), tasks))
+    }
+
+    /// Serves the agent's own port, where it has one.
+    async fn serve_status(&self, orders: mpsc::Sender<Order>, table: Option<Names>) -> Result<Option<Task>> {
+        let Some(port) = self.pod.agent_port() else { return Ok(None) };
+        let pod = &self.pod;
+        let everywhere: IpAddr = if pod.ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let listener = TcpListener::bind((everywhere, port)).await;
+        let listener = listener.with_context(|| format!("the agent's port, statusPort {port}"))?;
+        let merged = pod.variable("PILOT_AGENT_MERGE_ENVOY_STATS") != Some("false");
+        let annotations = pod.variable("ISTIO_PROMETHEUS_ANNOTATIONS");
+        let annotations = annotations.filter(|_| self.options.role == AgentRole::Sidecar);
+        let envoy = merged.then_some(pod.prometheus_port());
+        let loopback = if pod.ips[0].is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+        let probed = if pod.is_on("REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION") { loopback } else { pod.ips[0] };
+        let conditions = table
+            .into_iter()
+            .map(|table| -> ready::Condition { ("the table of names", Box::new(move || table.borrow().is_some())) });
+        let status = Status {
+            ready: Ready::new(pod.admin_port(), self.ending.clone(), conditions.collect(), self.metrics.clone()),
+            scraper: Scraper::new(envoy, annotations, port, self.metrics.clone())?,
+            probers: Probers::new(pod.variable("ISTIO_KUBE_APP_PROBERS"), probed, port)?,
+            orders,
+            metrics_on_loopback: pod.is_on("METRICS_LOCALHOST_ACCESS_ONLY"),
+        };
+        Ok(Some(Box::pin(status::serve(listener, status))))
     }
 
     /// Writes Envoy's bootstrap, and tells where.
@@ -203,7 +291,7 @@ impl Agent {
         let socket = self.socket();
         let beside = Beside {
             socket: &socket.to_string_lossy(),
-            agent_port: None,
+            agent_port: pod.agent_port(),
             status_port: pod.status_port(),
             prometheus_port: pod.prometheus_port(),
             admin_port: pod.admin_port(),
@@ -244,6 +332,7 @@ impl Agent {
             inbound_only: self.options.role == AgentRole::Sidecar,
             time: self.pod.proxy.duration("terminationDrainDuration").unwrap_or(Duration::from_secs(5)),
             until_unused: given.exit_on_zero_active_connections.then_some(given.minimum_drain_duration),
+            ending: self.ending.clone(),
             own_ports: vec![self.pod.status_port(), self.pod.prometheus_port()],
         }
     }

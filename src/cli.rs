@@ -120,6 +120,8 @@ enum Type {
     Sds,
     /// Extension configurations.
     Ecds,
+    /// Names, for agents that resolve them.
+    Nds,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

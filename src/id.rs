@@ -230,12 +230,22 @@ pub enum ResourceType {
     Secret,
     /// ECDS.
     Extension,
+    /// NDS: the names of the mesh, for agents that resolve them.
+    Names,
 }
 
 impl ResourceType {
     /// Every type, in the order of sending.
-    pub const ALL: [ResourceType; 7] =
-        [Self::Cluster, Self::Endpoints, Self::Listener, Self::Route, Self::VirtualHost, Self::Secret, Self::Extension];
+    pub const ALL: [ResourceType; 8] = [
+        Self::Cluster,
+        Self::Endpoints,
+        Self::Listener,
+        Self::Route,
+        Self::VirtualHost,
+        Self::Secret,
+        Self::Extension,
+        Self::Names,
+    ];
 
     /// The type URL on the wire.
     pub const fn type_url(self) -> &'static str {
@@ -247,6 +257,7 @@ impl ResourceType {
             Self::VirtualHost => "type.googleapis.com/envoy.config.route.v3.VirtualHost",
             Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
             Self::Extension => "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+            Self::Names => "type.googleapis.com/istio.networking.nds.v1.NameTable",
         }
     }
 
@@ -265,13 +276,14 @@ impl ResourceType {
             Self::VirtualHost => "vhds",
             Self::Secret => "sds",
             Self::Extension => "ecds",
+            Self::Names => "nds",
         }
     }
 
     /// Whether a subscription without names means all resources (xDS protocol, "How the client specifies
-    /// what resources to return": only Listener and Cluster have the legacy wildcard).
+    /// what resources to return": of Envoy's types only Listener and Cluster have the legacy wildcard).
     pub const fn has_wildcard(self) -> bool {
-        matches!(self, Self::Cluster | Self::Listener)
+        matches!(self, Self::Cluster | Self::Listener | Self::Names)
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 /// The rooms, the lowest first. A room may name only rooms of lower ranks.
 const RANKS: &[&[&str]] = &[
-    &["pb", "id"],
+    &["pb", "id", "prometheus"],
     &["problem"],
     &["api", "model", "config"],
     &["parse", "snapshot", "peer", "bootstrap"],

@@ -19,6 +19,7 @@ pub mod pb;
 pub mod peer;
 pub mod plan;
 pub mod problem;
+pub mod prometheus;
 pub mod snapshot;
 pub mod source;
 pub mod store;

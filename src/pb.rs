@@ -102,6 +102,23 @@ pub fn fields<'a>(fields: impl IntoIterator<Item = (&'a str, Value)>) -> Struct 
     Struct { fields: fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect() }
 }
 
+/// JSON as a protobuf struct.
+pub fn struct_from_json(from: &serde_json::Map<String, serde_json::Value>) -> Struct {
+    Struct { fields: from.iter().map(|(key, value)| (key.clone(), value_from_json(value))).collect() }
+}
+
+fn value_from_json(from: &serde_json::Value) -> Value {
+    let kind = match from {
+        serde_json::Value::Null => value::Kind::NullValue(0),
+        serde_json::Value::Bool(v) => value::Kind::BoolValue(*v),
+        serde_json::Value::Number(v) => value::Kind::NumberValue(v.as_f64().unwrap_or_default()),
+        serde_json::Value::String(v) => value::Kind::StringValue(v.clone()),
+        serde_json::Value::Array(v) => return list(v.iter().map(value_from_json)),
+        serde_json::Value::Object(v) => value::Kind::StructValue(struct_from_json(v)),
+    };
+    Value { kind: Some(kind) }
+}
+
 /// A protobuf struct as JSON.
 pub fn struct_to_json(from: &Struct) -> serde_json::Value {
     serde_json::Value::Object(from.fields.iter().map(|(key, value)| (key.clone(), value_to_json(value))).collect())

@@ -16,6 +16,7 @@ mod guard;
 mod http_filter;
 mod listener;
 mod mutual_tls;
+mod names;
 mod network_filter;
 mod part;
 mod provenance;

@@ -4,6 +4,7 @@
 //! It is no part of mainsheet; it stands where a mesh has its applications.
 
 mod relay;
+mod resolve;
 mod send;
 mod serve;
 

@@ -1,9 +1,10 @@
 //! The client: commands come in as lines of JSON, and each is answered by one line.
 //!
 //! `{"op":"http", …}` sends and answers with all replies; `{"op":"start", …}` keeps sending until
-//! `{"op":"stop"}`, which answers with the replies so far; `{"op":"tcp", …}` sends a line and tells the answer.
+//! `{"op":"stop"}`, which answers with the replies so far; `{"op":"tcp", …}` sends a line and tells the answer;
+//! `{"op":"dns", …}` asks for the addresses of a name.
 
-use crate::Failure;
+use crate::{Failure, resolve};
 use http_body_util::{BodyExt, Full};
 use hyper::{
     HeaderMap, Request, Response,
@@ -36,6 +37,7 @@ enum Order {
     Start(Http),
     Stop,
     Tcp { to: String, line: String },
+    Dns { to: String, name: String, v6: bool },
 }
 
 /// A request, and how often it is sent.
@@ -127,6 +129,10 @@ pub(crate) async fn run() -> Result<(), Failure> {
                 None => "[]".to_owned(),
             },
             Order::Tcp { to, line } => serde_json::to_string(&[tcp(&to, &line).await])?,
+            Order::Dns { to, name, v6 } => serde_json::to_string(&[match resolve::ask(&to, &name, v6).await {
+                Ok(body) => Reply { status: 200, body, ..Reply::default() },
+                Err(error) => Reply { error: Some(error.to_string()), ..Reply::default() },
+            }])?,
         };
         let mut out = std::io::stdout().lock();
         writeln!(out, "{answer}")?;

@@ -1,7 +1,7 @@
 //! The workload's certificate as the certificate authority signs it: asked for with a token, and later also with the
 //! certificate that there is; and asked for again long before it ends.
 
-use super::{Certified, Metrics, Pod, host_and_port};
+use super::{Certified, Metrics, Pod, connect::Target, host_and_port};
 use crate::{
     ca::{KeyKind, PrivateKey, Svid, now},
     config::Identity,
@@ -20,26 +20,17 @@ use std::{
     time::Duration,
 };
 use tokio::{sync::watch, task, time};
-use tonic::{
-    Request,
-    metadata::MetadataValue,
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
-};
+use tonic::{Request, metadata::MetadataValue};
 
 /// How long the authority may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait after the first failure, and after many.
 const BACK_OFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(30)];
-/// Connections to this port are without TLS, by Istio's convention.
-const PLAINTEXT: u16 = 15010;
 
 /// How a workload gets its certificate signed.
 #[derive(Debug)]
 pub(super) struct Signing {
-    host: String,
-    port: u16,
-    server_name: String,
-    roots: PathBuf,
+    target: Target,
     token: PathBuf,
     identity: Spiffe,
     kind: KeyKind,
@@ -61,10 +52,7 @@ impl Signing {
         let identity = Spiffe::new(&options.trust_domain, &pod.namespace, &pod.account);
         let whose = "POD_NAMESPACE, SERVICE_ACCOUNT and TRUST_DOMAIN must say whose certificate to ask for";
         Ok(Self {
-            host,
-            port,
-            server_name,
-            roots: options.root_cert.clone(),
+            target: Target { host, port, server_name, roots: options.root_cert.clone() },
             token: options.token_file.clone(),
             identity: identity.context(whose)?,
             kind,
@@ -129,31 +117,11 @@ impl Signing {
             request.metadata_mut().insert("authorization", MetadataValue::try_from(format!("Bearer {token}"))?);
         }
         request.metadata_mut().insert("clusterid", MetadataValue::try_from(&self.cluster)?);
-        let mut client = IstioCertificateServiceClient::new(self.channel(held).await?);
+        let mut client = IstioCertificateServiceClient::new(self.target.channel(held).await?);
         let response = time::timeout(PATIENCE, client.create_certificate(request)).await;
         let response = response.context("the certificate authority does not answer")?;
         let response = response.map_err(|status| anyhow!("{:?}: {}", status.code(), status.message()))?;
         certified(&key, response.into_inner())
-    }
-
-    async fn channel(&self, held: Option<&Certified>) -> Result<Channel> {
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        let scheme = if self.port == PLAINTEXT { "http" } else { "https" };
-        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{host}:{}", self.port))?;
-        endpoint = endpoint.connect_timeout(Duration::from_secs(5)).tcp_nodelay(true);
-        if self.port != PLAINTEXT {
-            let roots = fs::read(&self.roots);
-            let roots = roots.with_context(|| format!("--root-cert {}", self.roots.display()))?;
-            let mut tls = ClientTlsConfig::new().domain_name(&self.server_name);
-            tls = tls.ca_certificate(Certificate::from_pem(roots));
-            if let Some(Certified { svid, .. }) = held {
-                // Roots that came with the certificate may be newer than those of the file.
-                tls = tls.ca_certificate(Certificate::from_pem(&svid.roots));
-                tls = tls.identity(tonic::transport::Identity::from_pem(&svid.chain, &svid.key));
-            }
-            endpoint = endpoint.tls_config(tls)?;
-        }
-        endpoint.connect().await.with_context(|| format!("connecting to {host}:{}", self.port))
     }
 }
 
@@ -199,10 +167,7 @@ mod tests {
     #[test]
     fn a_certificate_is_renewed_around_the_middle_of_what_is_left() {
         let signing = |grace| Signing {
-            host: String::new(),
-            port: 0,
-            server_name: String::new(),
-            roots: PathBuf::new(),
+            target: Target { host: String::new(), port: 0, server_name: String::new(), roots: PathBuf::new() },
             token: PathBuf::new(),
             identity: Spiffe::new("cluster.local", "shop", "a").expect("an identity"),
             kind: KeyKind::P256,

@@ -1,10 +1,19 @@
 //! What happens between being told to end and ending: Envoy takes no new connections from outside, and those that are
 //! there have some time to go away.
 
-use super::request::{self, Request};
+use super::{
+    request::{self, Request},
+    status::Order,
+};
 use hyper::Method;
-use std::time::Duration;
-use tokio::time;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{sync::mpsc, time};
 
 /// How often connections are counted.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -21,19 +30,40 @@ pub(super) struct Drain {
     pub(super) time: Duration,
     /// How long to wait before connections are counted, where the end is when none is left.
     pub(super) until_unused: Option<Duration>,
+    /// Whether it has begun: then Envoy is not ready any more.
+    pub(super) ending: Arc<AtomicBool>,
     /// Ports of which the connections are nobody's traffic.
     pub(super) own_ports: Vec<u16>,
 }
 
 impl Drain {
-    /// Drains, and returns when that is over.
-    pub(super) async fn run(&self) {
-        let path =
-            if self.inbound_only { "/drain_listeners?inboundonly&graceful" } else { "/drain_listeners?graceful" };
-        let begin = Request { method: Method::POST, ..Request::get(path) };
-        if let Err(error) = begin.send(([127, 0, 0, 1], self.admin_port).into()).await {
-            tracing::warn!(error = format!("{error:#}"), "Envoy cannot be told to drain");
+    /// Returns when Envoy is to end: told to, and drained; or told to twice, or ordered to.
+    pub(super) async fn after(&self, stop: &mut impl AsyncFnMut(), ordered: &mut mpsc::Receiver<Order>) {
+        let mut drained = false;
+        loop {
+            tokio::select! {
+                () = stop() => break,
+                Some(order) = ordered.recv() => match order {
+                    Order::Quit => return,
+                    Order::Drain => {
+                        self.begin().await;
+                        drained = true;
+                    }
+                }
+            }
         }
+        if !drained {
+            tokio::select! {
+                () = self.run() => {}
+                () = stop() => tracing::info!("told to end a second time"),
+                () = quit(ordered) => {}
+            }
+        }
+    }
+
+    /// Drains, and returns when that is over.
+    async fn run(&self) {
+        self.begin().await;
         match self.until_unused {
             None => {
                 tracing::info!(seconds = self.time.as_secs(), "draining");
@@ -44,6 +74,17 @@ impl Drain {
                 time::sleep(minimum).await;
                 self.unused().await;
             }
+        }
+    }
+
+    /// Tells Envoy to drain.
+    pub(super) async fn begin(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+        let path =
+            if self.inbound_only { "/drain_listeners?inboundonly&graceful" } else { "/drain_listeners?graceful" };
+        let begin = Request { method: Method::POST, ..Request::get(path) };
+        if let Err(error) = begin.send(([127, 0, 0, 1], self.admin_port).into()).await {
+            tracing::warn!(error = format!("{error:#}"), "Envoy cannot be told to drain");
         }
     }
 
@@ -77,6 +118,10 @@ impl Drain {
     }
 }
 
+async fn quit(ordered: &mut mpsc::Receiver<Order>) {
+    while ordered.recv().await.is_some_and(|order| order != Order::Quit) {}
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +133,7 @@ mod tests {
             inbound_only: true,
             time: Duration::ZERO,
             until_unused: None,
+            ending: Arc::default(),
             own_ports: vec![15021, 15090],
         };
         let stats = [

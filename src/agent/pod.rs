@@ -95,6 +95,12 @@ impl Pod {
         self.proxy.number("proxyAdminPort").and_then(|port| port.try_into().ok()).unwrap_or(15000)
     }
 
+    /// The agent's own port; nothing where it has none.
+    pub(super) fn agent_port(&self) -> Option<u16> {
+        let port = self.proxy.number("statusPort").and_then(|port| port.try_into().ok()).unwrap_or(15020);
+        (port != 0).then_some(port)
+    }
+
     /// The port on which Envoy is asked for readiness.
     pub(super) fn status_port(&self) -> u16 {
         self.port("ENVOY_STATUS_PORT", 15021)

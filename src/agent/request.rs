@@ -33,6 +33,7 @@ pub(super) struct Request {
 #[derive(Clone, Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
 
@@ -75,7 +76,7 @@ impl Request {
                     bail!("the answer is larger than 10 MiB");
                 }
             }
-            Ok(Answer { status: head.status, body: whole.freeze() })
+            Ok(Answer { status: head.status, headers: head.headers, body: whole.freeze() })
         };
         tokio::pin!(connection, exchange);
         tokio::select! {

@@ -77,3 +77,76 @@ fn a_pod_that_nobody_named_is_refused_with_the_variables_that_name_it() {
     let error = Agent::new(options, Vec::new()).err().expect("no pod").to_string();
     assert!(error.contains("POD_NAME and POD_NAMESPACE"), "{error}");
 }
+
+/// Files of a certificate that holds for so many seconds, in a new directory that `link` leads to.
+fn mount(link: &Path, seconds: u64) -> String {
+    let files = crate::ca::self_signed("mesh", crate::ca::KeyKind::P256, crate::ca::now(), seconds).expect("files");
+    let dir = link.with_extension(seconds.to_string());
+    fs::create_dir_all(&dir).expect("a directory");
+    for (name, from) in
+        [("cert-chain.pem", "ca-cert.pem"), ("key.pem", "ca-key.pem"), ("root-cert.pem", "root-cert.pem")]
+    {
+        fs::write(dir.join(name), &files[from]).expect("a file");
+    }
+    let draft = link.with_extension("draft");
+    std::os::unix::fs::symlink(&dir, &draft).expect("a link");
+    fs::rename(draft, link).expect("a link");
+    files["ca-cert.pem"].clone()
+}
+
+#[tokio::test]
+async fn mounted_certificates_are_followed_and_written_out() {
+    let dir = std::env::temp_dir().join(format!("mainsheet-mounted-{}", std::process::id()));
+    fs::create_dir_all(dir.join("out")).expect("a directory");
+    let link = dir.join("certs");
+    let first = mount(&link, 100);
+    let path = |name: &str| link.join(name).display().to_string();
+    let (chain, key, roots) = (path("cert-chain.pem"), path("key.pem"), path("root-cert.pem"));
+    let agent = agent(
+        &["--file-mounted-certs"],
+        &[
+            ("ISTIO_META_TLS_CLIENT_CERT_CHAIN", &chain),
+            ("ISTIO_META_TLS_CLIENT_KEY", &key),
+            ("ISTIO_META_TLS_CLIENT_ROOT_CERT", &roots),
+            ("OUTPUT_CERTS", "/nowhere"),
+        ],
+    );
+    let mounted = files::Mounted::of(&agent.options.identity, &agent.pod).expect("mounted");
+    let (sender, mut newest) = watch::channel(None);
+    let keeping = tokio::spawn(mounted.keep(sender, agent.metrics.clone()));
+    let writing = tokio::spawn(output::keep(dir.join("out"), newest.clone()));
+    let chain = |held: &Option<Arc<Certified>>| held.as_ref().map(|c| c.svid.chain.clone());
+    newest.wait_for(|held| chain(held).as_ref() == Some(&first)).await.expect("the first");
+
+    let name = format!("file-cert:{}~{}", path("cert-chain.pem"), path("key.pem"));
+    let (secrets, asked, serving) = secrets::secrets(newest.clone());
+    let serving = tokio::spawn(serving);
+    asked(&[name.clone(), format!("file-root:{roots}"), "file-root:/nowhere".to_owned(), "default".to_owned()]);
+    let second = mount(&link, 200);
+    newest.wait_for(|held| chain(held).as_ref() == Some(&second)).await.expect("the second");
+    let mut secrets = secrets;
+    let told = |all: &Arc<[crate::translate::Resource]>| {
+        let new = |r: &crate::translate::Resource| r.body.windows(64).any(|w| w == &second.as_bytes()[100..164]);
+        all.iter().filter(|r| new(r)).map(|r| r.name.to_string()).collect::<Vec<_>>()
+    };
+    let all = ["default".to_owned(), "ROOTCA".to_owned(), name, format!("file-root:{roots}")];
+    secrets.wait_for(|held| all.iter().all(|name| told(held).contains(name))).await.expect("all secrets");
+    let written = || fs::read_to_string(dir.join("out/cert-chain.pem")).unwrap_or_default();
+    while written() != second {
+        time::sleep(Duration::from_millis(20)).await;
+    }
+    let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(dir.join("out/key.pem")).expect("the key"));
+    assert_eq!(mode & 0o777, 0o600);
+    [keeping, writing, serving].iter().for_each(tokio::task::JoinHandle::abort);
+    fs::remove_dir_all(dir).expect("the directory");
+}
+
+#[tokio::test]
+async fn a_socket_that_somebody_serves_on_is_left_to_them_and_a_dead_one_is_taken() {
+    let path = std::env::temp_dir().join(format!("mainsheet-sds-{}", std::process::id()));
+    let held = secrets::bind(&path).await.expect("a path").expect("a socket");
+    assert!(secrets::bind(&path).await.expect("a path").is_none());
+    drop(held);
+    assert!(secrets::bind(&path).await.expect("a path").is_some());
+    fs::remove_file(path).expect("the socket");
+}

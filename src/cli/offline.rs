@@ -116,6 +116,7 @@ impl From<Type> for ResourceType {
             Type::Rds => Self::Route,
             Type::Sds => Self::Secret,
             Type::Ecds => Self::Extension,
+            Type::Nds => Self::Names,
         }
     }
 }

@@ -2,11 +2,8 @@
 //! (reference: `pilot/pkg/xds/monitoring.go` and neighbours).
 
 use super::{Debug, Identity};
-use crate::{id::ResourceType, model::Registry, peer::Proof};
-use std::{
-    collections::BTreeMap,
-    fmt::{Display, Write as _},
-};
+use crate::{id::ResourceType, model::Registry, peer::Proof, prometheus::Page};
+use std::collections::BTreeMap;
 
 /// Everything that is measured, as it is now.
 pub(super) fn text(debug: &Debug) -> String {
@@ -101,71 +98,4 @@ fn work(debug: &Debug, page: &mut Page) {
     page.counter("mainsheet_responses", "Responses sent.").value(metrics.responses.get());
     page.counter("mainsheet_resources_sent", "Resources in them.").value(metrics.resources.get());
     page.counter("mainsheet_bytes_sent", "Bytes of resources in them.").value(metrics.bytes.get());
-}
-
-/// A page of metrics in the making.
-#[derive(Debug, Default)]
-pub(super) struct Page(String);
-
-impl Page {
-    /// A family of counters: only ever growing.
-    pub(super) fn counter(&mut self, name: &str, help: &str) -> Family<'_> {
-        self.family(name, help, "counter")
-    }
-
-    /// A family of gauges.
-    pub(super) fn gauge(&mut self, name: &str, help: &str) -> Family<'_> {
-        self.family(name, help, "gauge")
-    }
-
-    /// The page.
-    pub(super) fn into_text(self) -> String {
-        self.0
-    }
-
-    fn family(&mut self, name: &str, help: &str, kind: &str) -> Family<'_> {
-        // Writing to a text does not fail.
-        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-        Family { page: &mut self.0, name: name.to_owned() }
-    }
-}
-
-/// The samples of one metric.
-#[derive(Debug)]
-pub(super) struct Family<'a> {
-    page: &'a mut String,
-    name: String,
-}
-
-impl Family<'_> {
-    /// The metric's value without labels.
-    pub(super) fn value(self, value: impl Display) {
-        let _ = writeln!(self.page, "{} {value}", self.name);
-    }
-
-    /// A value under labels.
-    pub(super) fn with(&mut self, labels: &[(&str, &str)], value: impl Display) {
-        let labels: Vec<String> = labels.iter().map(|(k, v)| format!("{k}=\"{}\"", escape(v))).collect();
-        let _ = writeln!(self.page, "{}{{{}}} {value}", self.name, labels.join(","));
-    }
-}
-
-fn escape(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn labels_are_escaped_and_families_have_their_head() {
-        let mut page = Page::default();
-        page.gauge("up", "Whether.").value(1);
-        page.counter("pushes", "How many.").with(&[("type", "a\"b\\\n")], 2);
-        assert_eq!(
-            page.into_text(),
-            "# HELP up Whether.\n# TYPE up gauge\nup 1\n# HELP pushes How many.\n# TYPE pushes counter\npushes{type=\"a\\\"b\\\\\\n\"} 2\n"
-        );
-    }
 }

@@ -97,7 +97,7 @@ fn field(kind: ResourceType) -> Option<&'static str> {
         ResourceType::Listener => Some("listener"),
         ResourceType::Route => Some("route"),
         ResourceType::Extension => Some("extensionconfig"),
-        ResourceType::VirtualHost | ResourceType::Secret => None,
+        ResourceType::VirtualHost | ResourceType::Secret | ResourceType::Names => None,
     }
 }
 

@@ -82,7 +82,7 @@ fn every_page_of_the_list_answers() {
     let debug = shop();
     for page in get(&debug, "debug/list", &[]).expect("a page").as_array().expect("a list") {
         let page = page.as_str().expect("a name");
-        let needs_proxy = matches!(page, "config_dump" | "edsz" | "ecdsz");
+        let needs_proxy = matches!(page, "config_dump" | "edsz" | "ecdsz" | "ndsz");
         let answer = get(&debug, &format!("debug/{page}"), &[]);
         assert_eq!(answer.is_err(), needs_proxy, "{page}: {answer:?}");
     }

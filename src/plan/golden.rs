@@ -20,13 +20,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const OUTPUTS: [(&str, ResourceType); 6] = [
+const OUTPUTS: [(&str, ResourceType); 7] = [
     ("cds.yaml", ResourceType::Cluster),
     ("eds.yaml", ResourceType::Endpoints),
     ("lds.yaml", ResourceType::Listener),
     ("rds.yaml", ResourceType::Route),
     ("sds.yaml", ResourceType::Secret),
     ("ecds.yaml", ResourceType::Extension),
+    ("nds.yaml", ResourceType::Names),
 ];
 pub(super) const PROBLEMS: &str = "problems.yaml";
 pub(super) const NODE: &str = "node.yaml";

@@ -9,13 +9,14 @@ use crate::{
 use serde_json::{Map, Value, json};
 
 /// The lists of what a proxy is served, and the type that each holds.
-const LISTS: [(&str, ResourceType); 6] = [
+const LISTS: [(&str, ResourceType); 7] = [
     ("clusters", ResourceType::Cluster),
     ("endpoints", ResourceType::Endpoints),
     ("listeners", ResourceType::Listener),
     ("routes", ResourceType::Route),
     ("secrets", ResourceType::Secret),
     ("extensions", ResourceType::Extension),
+    ("names", ResourceType::Names),
 ];
 
 /// What a proxy is served, list by list.

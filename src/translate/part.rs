@@ -1,6 +1,6 @@
 //! Parts, and how they follow the world: a part is built once and then only its affected units are built anew.
 
-use super::{Built, Piece, Renderer, Resource, cluster, endpoint, listener, route, secret};
+use super::{Built, Piece, Renderer, Resource, cluster, endpoint, listener, names, route, secret};
 use crate::{
     id::{Host, ResourceType},
     model::{Node, Role},
@@ -26,6 +26,8 @@ pub enum PartKind {
     Inbound,
     /// Certificates, keys and authorities; a unit is a secret by the name that it is asked for by.
     Secrets,
+    /// The names that an agent resolves; one unit, where it does.
+    Names,
 }
 
 /// What is built on its own.
@@ -54,17 +56,17 @@ pub(super) enum Affected {
 
 impl PartKind {
     /// All kinds, in the order in which a proxy needs them.
-    pub const ALL: [PartKind; 6] =
-        [Self::Clusters, Self::Endpoints, Self::Listeners, Self::Routes, Self::Inbound, Self::Secrets];
+    pub const ALL: [PartKind; 7] =
+        [Self::Clusters, Self::Endpoints, Self::Listeners, Self::Routes, Self::Inbound, Self::Secrets, Self::Names];
 
     /// What of a node's whole key a part of this kind depends on. Nodes that differ elsewhere share it.
     pub fn key(self, whole: &ViewKey) -> ViewKey {
-        let place = matches!(self, Self::Endpoints);
+        let place = matches!(self, Self::Endpoints) || (matches!(self, Self::Names) && whole.resolves);
         let face = matches!(self, Self::Listeners | Self::Inbound);
         let targets = matches!(self, Self::Inbound);
         let entrance = matches!(self, Self::Listeners | Self::Routes);
         let sends = matches!(self, Self::Clusters | Self::Endpoints);
-        let resolves = matches!(self, Self::Listeners | Self::Routes);
+        let resolves = matches!(self, Self::Listeners | Self::Routes | Self::Names);
         ViewKey {
             place: whole.place.clone().filter(|_| place),
             face: whole.face.clone().filter(|_| face),
@@ -99,6 +101,7 @@ impl PartKind {
             Self::Routes => route::units(view),
             Self::Inbound => BTreeSet::from([Unit::Fixed]),
             Self::Secrets => secret::units(view),
+            Self::Names => names::units(view),
         }
     }
 
@@ -112,6 +115,7 @@ impl PartKind {
             Self::Routes => route::affected(old, new, delta),
             Self::Inbound => listener::inbound::affected(new, delta),
             Self::Secrets => secret::affected(new, delta),
+            Self::Names => names::affected(old, new, delta),
         }
     }
 
@@ -131,6 +135,7 @@ impl PartKind {
             Self::Routes => Built::default(),
             Self::Inbound => listener::inbound::build(view, renderer),
             Self::Secrets => secret::build(view, unit, renderer),
+            Self::Names => names::build(view, renderer),
         }
     }
 

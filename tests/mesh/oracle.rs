@@ -15,8 +15,8 @@ use std::{
     sync::OnceLock,
 };
 
-const OUTPUTS: [&str; 8] =
-    ["node.yaml", "cds.yaml", "eds.yaml", "lds.yaml", "rds.yaml", "sds.yaml", "ecds.yaml", "problems.yaml"];
+const OUTPUTS: [&str; 9] =
+    ["node.yaml", "cds.yaml", "eds.yaml", "lds.yaml", "rds.yaml", "sds.yaml", "ecds.yaml", "nds.yaml", "problems.yaml"];
 
 /// A golden case.
 pub(crate) struct Case {

@@ -62,6 +62,11 @@ impl Client {
         self.order(&json!({ "op": "stop" }))
     }
 
+    /// Asks for the addresses of a name, of either family; the answer is the body of the reply.
+    pub(crate) fn resolve(&mut self, server: &str, name: &str, v6: bool) -> Reply {
+        self.order(&json!({ "op": "dns", "to": server, "name": name, "v6": v6 })).pop().expect("a reply")
+    }
+
     /// Sends a line over TCP; the answer is the body of the reply.
     pub(crate) fn tcp(&mut self, to: &str, line: &str) -> Reply {
         self.order(&json!({ "op": "tcp", "to": to, "line": line })).pop().expect("a reply")

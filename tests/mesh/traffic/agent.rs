@@ -2,7 +2,7 @@
 //! meanwhile.
 
 use super::{Scene, assert_none_failed};
-use crate::harness::{Pod, World, eventually};
+use crate::harness::{Pod, Reply, Request, World, eventually};
 use std::{
     thread::sleep,
     time::{Duration, Instant},
@@ -82,4 +82,86 @@ fn certificates_that_live_twenty_seconds_change_under_load_while_agents_and_the_
     assert!(rotations() >= before + 3, "{before} {}", rotations());
     assert!(proved(&mut scene).contains(CLIENT));
     println!("an agent has {} KiB", world.workload("client").agent().1.resident());
+}
+
+/// A GET of the agent's own port from within a pod.
+fn status(world: &World, pod: &str, path: &str) -> Reply {
+    world.client(pod).get(&format!("http://127.0.0.1:15020{path}"))
+}
+
+#[test]
+fn the_agent_answers_for_readiness_metrics_and_probes_of_its_pod() {
+    let probers = r#"{
+        "/app-health/app/livez": {"httpGet": {"path": "/live?x=1", "port": 8080, "httpHeaders": [{"name": "Host", "value": "app"}]}},
+        "/app-health/app/readyz": {"httpGet": {"path": "/?status=503", "port": 8080}, "timeoutSeconds": 3},
+        "/app-health/app/startupz": {"tcpSocket": {"port": 9000}},
+        "/app-health/gone/livez": {"tcpSocket": {"port": 9999}},
+        "/app-health/gone/readyz": {"grpc": {"port": 9999}}
+    }"#;
+    let world = World::new(vec![
+        Pod::new("client", "shop", "client", "v1")
+            .with_agent()
+            .variable("ISTIO_KUBE_APP_PROBERS", probers)
+            .variable("ISTIO_PROMETHEUS_ANNOTATIONS", r#"{"scrape":"true","port":"8080","path":"/app-metrics"}"#),
+        Pod::new("bare", "shop", "bare", "v1").bare(),
+    ]);
+    eventually("the pod is ready", || match status(&world, "client", "/healthz/ready") {
+        reply if reply.status == 200 => Ok(()),
+        reply => Err(reply.body),
+    });
+    // As kubelet asks: by the pod's address, through Envoy.
+    let ip = world.workload("client").pod.ip.clone();
+    assert_eq!(world.client("bare").get(&format!("http://{ip}:15021/healthz/ready")).status, 200);
+    let live = status(&world, "client", "/app-health/app/livez");
+    assert_eq!((live.status, &live.echo()["path"], &live.echo()["host"]), (200, &"/live?x=1".into(), &"app".into()));
+    let codes = ["app/readyz", "app/startupz", "gone/livez", "gone/readyz", "none/livez"]
+        .map(|probe| status(&world, "client", &format!("/app-health/{probe}")).status);
+    assert_eq!(codes, [503, 200, 500, 500, 400]);
+
+    let page = status(&world, "client", "/stats/prometheus").body;
+    for part in ["istio_agent_cert_expiry_seconds{", "envoy_server_live{", "\"path\":\"/app-metrics\""] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+
+    let quit = |pod: &str, host: &str, method: &str| {
+        world.client(pod).one(&Request::get(&format!("http://{host}:15020/quitquitquit")).method(method)).status
+    };
+    assert_eq!((quit("bare", &ip, "POST"), quit("client", "127.0.0.1", "GET")), (403, 405));
+    assert_eq!(quit("client", "127.0.0.1", "POST"), 200);
+    let mut envoy = world.workload("client").envoy();
+    let ended = eventually("the agent ends", || envoy.process().ended().ok_or("it runs".to_owned()));
+    assert!(ended.success(), "{ended}");
+}
+
+#[test]
+fn names_of_the_mesh_are_resolved_by_the_agent_and_follow_their_services() {
+    let world = World::new(vec![
+        Pod::new("client", "shop", "client", "v1").with_agent().variable("ISTIO_META_DNS_CAPTURE", "true"),
+    ]);
+    let service = |ip: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: web, namespace: shop}}\nspec:\n  clusterIP: {ip}\n  \
+             ports: [{{name: http, port: 80}}]\n"
+        )
+    };
+    let mut client = world.client("client");
+    let mut resolves = |name: &str, v6: bool, to: &str| {
+        eventually(name, || match client.resolve("127.0.0.1:15053", name, v6) {
+            reply if reply.body == to => Ok(()),
+            reply => Err(format!("{} {:?}", reply.body, reply.error)),
+        });
+    };
+    world.apply("web.yaml", &service("10.96.3.1"));
+    resolves("web", false, "NoError 10.96.3.1");
+    resolves("web.shop.svc.cluster.local", false, "NoError 10.96.3.1");
+    resolves("WEB.shop", true, "NoError");
+    world.apply("web.yaml", &service("10.96.3.2"));
+    resolves("web.shop.svc", false, "NoError 10.96.3.2");
+    // The names are there still when nobody is left to tell of them.
+    world.control_plane().kill();
+    resolves("web", false, "NoError 10.96.3.2");
+    world.control_plane().restart();
+    world.apply("web.yaml", &service("10.96.3.3"));
+    resolves("web", false, "NoError 10.96.3.3");
+    assert_eq!(status(&world, "client", "/healthz/ready").status, 200);
 }
