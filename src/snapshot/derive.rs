@@ -64,13 +64,12 @@ impl Snapshot {
 
     fn mark_pod(&self, pod: &Pod, dirty: &mut BTreeSet<ServiceKey>) {
         dirty.extend(self.selecting(&pod.namespace, &pod.labels).map(|s| s.key()));
-        for id in pod.ips.iter().filter_map(|ip| self.index.slices_by_ip.get(ip)).flatten() {
-            if let Some(slice) = self.slices.get(id) {
-                self.mark_service(
-                    &ObjectKey { namespace: slice.namespace.clone(), name: slice.service.clone() },
-                    dirty,
-                );
-            }
+        let by_address = pod.ips.iter().filter_map(|ip| self.index.slices_by_ip.get(ip)).flatten();
+        let listing = by_address.filter_map(|id| self.slices.get(id));
+        // A pod without an address is listed by its name alone. There are few, and not for long.
+        let naming = self.slices.values().filter(|s| pod.ips.is_empty() && s.namespace == pod.namespace);
+        for slice in listing.chain(naming) {
+            self.mark_service(&ObjectKey { namespace: slice.namespace.clone(), name: slice.service.clone() }, dirty);
         }
     }
 
@@ -171,10 +170,12 @@ impl Snapshot {
     fn endpoints_of_slice(&self, service: &Service, slice: &Slice) -> Vec<Endpoint> {
         let mut out = Vec::new();
         for (group, listed) in slice.groups.iter().flat_map(|g| g.endpoints.iter().map(move |e| (g, e))) {
-            let pod = match &listed.pod {
-                Some(name) => self.pods.get(&ObjectKey { namespace: slice.namespace.clone(), name: name.clone() }),
-                None => self.pod_by_ip(&slice.namespace, listed.address),
-            };
+            let named = listed.pod.as_ref().and_then(|name| {
+                let pod = self.pods.get(&ObjectKey { namespace: slice.namespace.clone(), name: name.clone() })?;
+                // A pod that has another address by now is not who listens there.
+                (pod.ips.is_empty() || pod.ips.contains(&listed.address)).then_some(pod)
+            });
+            let pod = named.or_else(|| self.pod_by_ip(&slice.namespace, listed.address));
             let health = slice_health(listed);
             for (port_name, port) in &group.ports {
                 if service.ports.iter().any(|p| p.name == *port_name) {
