@@ -190,14 +190,8 @@ impl Outbound {
 
     /// The name in statistics.
     fn stat_name(&self) -> String {
-        let (service, port) = (&self.service, self.port());
-        let subject = stat::Subject {
-            host: &service.host,
-            kubernetes: stat::in_kubernetes(service),
-            port: (port.number, &port.name),
-            subset: &self.subset,
-            target: Some(0),
-        };
+        let port = self.port();
+        let subject = stat::Subject::outbound(&self.service, &self.subset, (port.number, &port.name));
         stat::name(&self.mesh.stat_name, &self.name, &subject)
     }
 }

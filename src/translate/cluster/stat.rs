@@ -16,6 +16,13 @@ pub(in crate::translate) struct Subject<'a> {
     pub(in crate::translate) target: Option<u16>,
 }
 
+impl<'a> Subject<'a> {
+    /// A port of a service, or of a subset of it, as clients see it.
+    pub(in crate::translate) fn outbound(service: &'a Service, subset: &'a str, port: (u16, &'a str)) -> Self {
+        Self { host: &service.host, kubernetes: in_kubernetes(service), port, subset, target: Some(0) }
+    }
+}
+
 /// The name and the namespace of a service, where it is one of Kubernetes.
 pub(in crate::translate) fn in_kubernetes(service: &Service) -> Option<(&str, &str)> {
     (service.registry == Registry::Kubernetes).then_some((&*service.name, &*service.namespace))

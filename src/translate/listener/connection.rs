@@ -12,7 +12,7 @@ use crate::{
     snapshot::View,
     translate::{
         access_log::AccessLog,
-        cluster::outbound_name,
+        cluster::{outbound_name, stat},
         dynamic_dns::{Cache, Family},
         filter_chain::{Chain, Match},
         network_filter::Tcp,
@@ -121,6 +121,7 @@ fn counts(site: &Site<'_>, condition: &ConnectionMatch) -> bool {
 fn to_service(site: &Site<'_>, service: &Service, port: &ServicePort) -> Tcp {
     let rule = site.view.destination_rule(&service.host, &service.namespace).0;
     let number = only_port(service).unwrap_or(site.port);
+    let tcp = Tcp::to(outbound_name(number, "", &service.host));
     governed(
         site,
         rule.as_deref(),
@@ -129,9 +130,18 @@ fn to_service(site: &Site<'_>, service: &Service, port: &ServicePort) -> Tcp {
             mongo: port.protocol == Protocol::Mongo,
             dynamic: (service.resolution == Resolution::DynamicDns)
                 .then(|| (Cache::of(&service.host, Family::of(site.view)), number)),
-            ..Tcp::to(outbound_name(number, "", &service.host))
+            // istiod knows the number of the port alone here.
+            ..counted(site.view, tcp, &stat::Subject::outbound(service, "", (number, "")))
         },
     )
+}
+
+/// Counted under the name that the mesh's pattern for outbound clusters gives, where there is one.
+pub(super) fn counted(view: &View<'_>, tcp: Tcp, subject: &stat::Subject<'_>) -> Tcp {
+    match &*view.snapshot.mesh.clusters.stat_name {
+        "" => tcp,
+        pattern => Tcp { stat_prefix: stat::expanded(pattern, subject).into(), ..tcp },
+    }
 }
 
 /// The port of a service that has one port alone.
@@ -155,12 +165,18 @@ pub(super) fn to_destinations(
         let (host, port) = place(site.view, site.port, d);
         outbound_name(port, &d.subset, &host).into()
     };
-    let policy = destinations.first().and_then(|d| {
-        let service = site.view.service(&resolved(site.view, &d.host))?;
-        site.view.destination_rule(&service.host, &service.namespace).0
-    });
+    let service = destinations.first().and_then(|d| site.view.service(&resolved(site.view, &d.host)));
+    let policy = service.and_then(|s| site.view.destination_rule(&s.host, &s.namespace).0);
     match destinations {
-        [only] => governed(site, policy.as_deref(), &only.subset, Tcp { mongo, ..Tcp::to(cluster(only)) }),
+        [only] => {
+            let mut tcp = Tcp { mongo, ..Tcp::to(cluster(only)) };
+            if let Some(service) = service {
+                let name = service.port(site.port).map_or("", |p| &p.name);
+                let subject = stat::Subject::outbound(service, &only.subset, (site.port, name));
+                tcp = counted(site.view, tcp, &stat::Subject { host: &only.host, ..subject });
+            }
+            governed(site, policy.as_deref(), &only.subset, tcp)
+        }
         many => {
             let clusters = many.iter().filter(|d| d.weight > 0).map(|d| (cluster(d), d.weight)).collect();
             let name = format!("{}.{}", rule.source.name, rule.source.namespace);

@@ -2,7 +2,7 @@
 //! mesh, to the service that the name in TLS stands for.
 
 use super::{
-    connection::{governed, to_destinations, wrong_places},
+    connection::{counted, governed, to_destinations, wrong_places},
     gateway::{Assembly, hosts_path},
     service_port::Site,
 };
@@ -12,7 +12,7 @@ use crate::{
     problem::FieldPath,
     snapshot::Placed,
     translate::{
-        cluster::between_networks,
+        cluster::{between_networks, stat::Subject},
         filter_chain::{Chain, Match},
         network_filter::Tcp,
         termination::Termination,
@@ -96,7 +96,9 @@ fn to_any_service(assembly: &mut Assembly<'_>, placed: &Placed) {
                 let Some(names) = assembly.free(vec![cluster.as_str().into()], &placed.gateway.source, &path) else {
                     continue;
                 };
-                let tcp = governed(&site, rule.as_deref(), subset, Tcp::to(cluster));
+                let tcp =
+                    counted(view, Tcp::to(cluster), &Subject::outbound(service, subset, (port.number, &port.name)));
+                let tcp = governed(&site, rule.as_deref(), subset, tcp);
                 let takes = Match { server_names: names, protocols: MESH_PROTOCOLS, ..Match::default() };
                 assembly.add(Chain::tcp(takes, Tcp { tunnel: None, ..tcp }), None, &placed.gateway.source);
             }
