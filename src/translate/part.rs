@@ -45,6 +45,16 @@ pub enum Unit {
     Name(Arc<str>),
 }
 
+impl Unit {
+    /// The port that it is of.
+    pub(super) fn port(&self) -> Option<u16> {
+        match self {
+            Self::Port(port) | Self::Requests(port, _) => Some(*port),
+            Self::Fixed | Self::Host(_) | Self::Name(_) => None,
+        }
+    }
+}
+
 /// Which units a difference affects.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Affected {

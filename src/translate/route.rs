@@ -103,11 +103,14 @@ pub(super) fn join(view: &View<'_>, port: u16, pieces: &[(&Host, &Piece)], rende
     if port == 0 {
         return at_sockets(view, renderer);
     }
+    let all = view;
     let Some(view) = &view.on_port(port) else { return Built::default() };
     if named(view) == Some(Protocol::HttpProxy) {
         return everywhere(view, view.listener, port.to_string(), renderer);
     }
-    if !pieces.iter().any(|(_, piece)| piece.asks) {
+    // Where a Sidecar names the port, its listener for the rest may be the one that is there.
+    let is_named = named(view).is_some_and(select::is_routed) && is_reached(all, port);
+    if !is_named && !pieces.iter().any(|(_, piece)| piece.asks) {
         return Built::default();
     }
     let mut problems: BTreeSet<Problem> = pieces.iter().flat_map(|(_, piece)| &piece.problems).cloned().collect();
@@ -119,9 +122,16 @@ pub(super) fn join(view: &View<'_>, port: u16, pieces: &[(&Host, &Piece)], rende
     settle::settle(&mut candidates, port, &mut problems);
     hosts.extend(candidates.iter().map(|c| renderer.get(&facade(view, port, c, c.domains.all.clone()))));
     let everything = pieces.iter().any(|(_, piece)| piece.claims.contains(&claim("*")));
-    let whole = (pieces.iter().any(|(_, piece)| piece.asks_for_whole))
+    let whole = (is_named || pieces.iter().any(|(_, piece)| piece.asks_for_whole))
         .then(|| shared(view, port.to_string(), hosts, everything, renderer));
     Built { resources: whole.into_iter().collect(), problems: problems.into_iter().collect(), piece: None }
+}
+
+/// Whether some listener lets in requests to a service on the port.
+fn is_reached(view: &View<'_>, port: u16) -> bool {
+    let on_port = view.egress().iter().filter(|l| l.port.as_ref().is_none_or(|own| own.number == port));
+    let services = on_port.flat_map(|listener| view.within(listener).services_on(port));
+    services.into_iter().any(|s| listening_of(view, s, port) == Some(Listening::Together))
 }
 
 /// The fingerprint of a domain, of which Envoy does not see the case.

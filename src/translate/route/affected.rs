@@ -49,6 +49,9 @@ pub(in crate::translate) fn affected(old: &View<'_>, new: &View<'_>, delta: &Del
     }
     if !units.0.is_empty() && new.key.role == Role::Sidecar {
         units.0.extend(super::all_ports(new));
+        let touched: BTreeSet<u16> = units.0.iter().filter_map(Unit::port).collect();
+        let named = new.egress().iter().filter_map(|l| l.port.as_ref()).map(|p| p.number);
+        units.0.extend(named.filter(|number| touched.contains(number)).map(Unit::Port));
     }
     Affected::Units(units.0)
 }
