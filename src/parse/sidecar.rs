@@ -9,10 +9,13 @@ use super::{
     value::{Findings, full_host, is_dns_label},
 };
 use crate::{
-    api::sidecar as api,
+    api::{
+        destination_rule::{self, H2UpgradePolicy},
+        sidecar as api,
+    },
     model::{
-        Destination, EgressHost, EgressListener, EgressNamespace, HeaderChanges, IngressListener, ListenerPort,
-        OutboundPolicy, Protocol, Sidecar, WorkloadEndpoint,
+        ConnectionPool, Destination, EgressHost, EgressListener, EgressNamespace, HeaderChanges, IngressListener,
+        ListenerPort, OutboundPolicy, Protocol, Sidecar, WorkloadEndpoint,
     },
     problem::FieldPath,
 };
@@ -55,7 +58,7 @@ pub(super) fn sidecar(raw: &Value, context: &Context) -> Parsed<Sidecar> {
         egress: parser.egress(&path.field("egress"), &spec.egress),
         outbound: parser.outbound(&path.field("outboundTrafficPolicy"), spec.outbound_traffic_policy.as_ref()),
         ingress: parser.ingress(&path.field("ingress"), &spec.ingress),
-        inbound_pool: pool::pool(&mut parser.found, &at, spec.inbound_connection_pool.as_ref()),
+        inbound_pool: parser.inbound_pool(&at, spec.inbound_connection_pool.as_ref()),
     };
     parser.found.finish(sidecar)
 }
@@ -125,11 +128,24 @@ impl Parser<'_> {
             let bind = self.bind(&at.field("bind"), &raw.bind, false);
             let captured = self.captured(&at.field("captureMode"), &raw.capture_mode);
             let endpoint = self.endpoint(&at.field("defaultEndpoint"), &raw.default_endpoint);
-            let limits = at.field("connectionPool");
-            let pool = pool::pool(&mut self.found, &limits, raw.connection_pool.as_ref());
+            let pool = self.inbound_pool(&at.field("connectionPool"), raw.connection_pool.as_ref());
             out.push(IngressListener { port, bind, captured, endpoint, pool });
         }
         out
+    }
+
+    /// Limits of what comes in. The protocol towards the workload is that of its port.
+    fn inbound_pool(
+        &mut self,
+        path: &FieldPath,
+        raw: Option<&destination_rule::ConnectionPool>,
+    ) -> Option<ConnectionPool> {
+        let upgrade = raw.and_then(|pool| pool.http.as_ref()).map(|http| &http.h2_upgrade_policy);
+        if matches!(upgrade, Some(H2UpgradePolicy::Upgrade)) {
+            let message = "has no effect on what comes in, in Istio as here; let the protocol of the port be HTTP2";
+            self.found.warn(&path.field("http").field("h2UpgradePolicy"), message);
+        }
+        pool::pool(&mut self.found, path, raw)
     }
 
     fn port(&mut self, path: &FieldPath, raw: &api::Port, unix: bool) -> Option<ListenerPort> {

@@ -17,7 +17,10 @@ use std::{
 };
 
 /// Fields that no proxy's configuration depends on, and what they are for.
-const ELSEWHERE: [(&str, &str, &str); 0] = [];
+const ELSEWHERE: [(&str, &str, &str); 2] = [
+    ("ProxyConfig", "", "not served yet: it is for what puts the proxy into a pod"),
+    ("WorkloadGroup", "", "not served yet: it is for workloads that register themselves"),
+];
 
 /// A policy of a DestinationRule stands at four places and is the same at each; the table has the last.
 const PLACES: [&str; 3] =
@@ -66,7 +69,7 @@ fn every_field_of_istios_kinds_is_in_the_table() {
     assert!(written == table, "docs/fields.md is not what the cases show; BLESS=1 rewrites it");
 }
 
-const HEAD: &str = "# Every field of Istio's networking kinds\n\n\
+const HEAD: &str = "# Every field of Istio's kinds\n\n\
     Written by `BLESS=1 cargo test --lib fields` from the golden cases: a field is served where taking it out of the\n\
     case changes what the proxy gets. The fields of a DestinationRule's `trafficPolicy` mean the same for a subset, for a\n\
     port, and for a port of a subset.\n";
@@ -186,11 +189,13 @@ fn translated(case: &Case, objects: &[Value], scratch: &Path) -> Files {
     outputs(scratch, &Context::default()).expect("a case that can be read")
 }
 
-/// The problem that names the field: its severity and message.
+/// The problem that names the field, or what it is a field of: its severity and message.
 fn problem(files: &Files, kind: &str, field: &str) -> Option<(String, String)> {
     let problems: Vec<Value> = serde_norway::from_str(&files[PROBLEMS]).unwrap_or_default();
     let text = |problem: &Value, name: &str| problem[name].as_str().unwrap_or_default().to_owned();
-    let named = |p: &&Value| p["kind"] == kind && plain(&text(p, "path")) == plain(field);
+    let field = plain(field);
+    let is_above = |path: &str| field.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    let named = |p: &&Value| p["kind"] == kind && is_above(&plain(&text(p, "path")));
     problems.iter().find(named).map(|p| (text(p, "severity"), text(p, "message")))
 }
 
