@@ -6,5 +6,6 @@ mod fuzz;
 #[allow(dead_code, unused_imports, reason = "the demo uses the rest")]
 mod harness;
 mod oracle;
+mod policy;
 mod testbed;
 mod traffic;

@@ -1,0 +1,11 @@
+//! Policies before a real Envoy: each policy that mainsheet translates stands before a port of its own, and requests,
+//! connections and tokens of all kinds are sent to it.
+
+mod authorizers;
+mod differential;
+mod evaluator;
+mod matrix;
+mod refusals;
+mod rig;
+mod token;
+mod tokens;
