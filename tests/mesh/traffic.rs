@@ -5,6 +5,7 @@
 mod actions;
 mod agent;
 mod changes;
+mod field;
 mod gateways;
 mod identity;
 mod matches;
