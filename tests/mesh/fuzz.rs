@@ -6,7 +6,7 @@
 
 use crate::{
     harness::run,
-    oracle::{cases, inlined, read_yaml, with_certificates},
+    oracle::{cases, inlined, read_yaml, with_files},
 };
 use mainsheet::{
     id::ResourceType,
@@ -298,7 +298,7 @@ fn translated(file: &Path, proxy: &Proxy) -> Option<Value> {
 
 fn accepted(dir: &Path, translated: &Value) -> Result<(), String> {
     let config = dir.join("envoy.json");
-    fs::write(&config, with_certificates(&inlined(translated).to_string())).expect("a file");
+    fs::write(&config, with_files(&inlined(translated).to_string())).expect("a file");
     let output = Command::new(run().envoy())
         .args(["--mode", "validate", "--log-level", "error", "-c"])
         .arg(&config)

@@ -67,7 +67,7 @@ fn envoy_accepts_every_golden_case_as_static_configuration() {
     judge(|case| {
         let translated = translate(case);
         let config = dir.join(format!("{}.json", case.name));
-        fs::write(&config, with_certificates(&inlined(&translated).to_string())).expect("a file");
+        fs::write(&config, with_files(&inlined(&translated).to_string())).expect("a file");
         let output = Command::new(run().envoy())
             .args(["--mode", "validate", "--log-level", "error", "-c"])
             .arg(&config)
@@ -87,11 +87,11 @@ fn envoy_accepts_every_golden_case_from_a_control_plane() {
         fs::create_dir(&config).expect("a directory");
         for input in &case.inputs {
             let text = fs::read_to_string(input).expect("a file");
-            fs::write(config.join(input.file_name().expect("a name")), with_certificates(&text)).expect("a file");
+            fs::write(config.join(input.file_name().expect("a name")), with_files(&text)).expect("a file");
         }
         let log = dir.join(format!("{}-mainsheet.log", case.name));
-        // Gateways of some cases listen on 8080, in the same namespace.
-        let ports = Ports { http: 15080, ..Ports::standard("127.0.0.1") };
+        // Proxies of some cases listen on 8080 and 15080, in the same namespace.
+        let ports = Ports { http: 15980, ..Ports::standard("127.0.0.1") };
         let discovery = format!("127.0.0.1:{}", ports.grpc).parse().expect("an address");
         let mut control_plane = ControlPlane::start(&network.node(), ports, &config, &log);
         let admin = ([127, 0, 0, 1], 15000).into();
@@ -106,10 +106,11 @@ fn envoy_accepts_every_golden_case_from_a_control_plane() {
     });
 }
 
-/// What cases have below `/etc/certs`, for Envoy reads the files that it is told of.
-pub(crate) fn with_certificates(text: &str) -> String {
-    static COPIES: OnceLock<PathBuf> = OnceLock::new();
-    let copies = COPIES.get_or_init(|| {
+/// The text of a case with files that Envoy may use where it runs: it reads the certificates below `/etc/certs`, makes the
+/// sockets below `/var/run`, and writes its logs.
+pub(crate) fn with_files(text: &str) -> String {
+    static FILES: OnceLock<PathBuf> = OnceLock::new();
+    let files = FILES.get_or_init(|| {
         // The user of Envoy may not look into each directory that a source tree is in.
         let (dir, _) = run().part();
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/certs");
@@ -119,9 +120,11 @@ pub(crate) fn with_certificates(text: &str) -> String {
             fs::copy(&path, &copy).expect("a copy");
             fs::set_permissions(copy, fs::Permissions::from_mode(0o644)).expect("the rights of a copy");
         }
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).expect("the rights of the directory");
         dir
     });
-    text.replace("/etc/certs", &copies.display().to_string())
+    let files = files.display().to_string();
+    text.replace("/etc/certs", &files).replace("/var/run", &files).replace("/dev/stdout", "/dev/null")
 }
 
 /// What `mainsheet translate` prints for a case.
