@@ -75,3 +75,14 @@ fn grpc_goes_on_as_http_2_to_a_workload_with_a_sidecar() {
         assert_eq!(echo["headers"]["te"], "trailers");
     }
 }
+
+#[test]
+fn a_connection_more_than_the_limit_is_closed() {
+    let say = |number: u8, word: &str| {
+        format!("exec {number}<>/dev/tcp/10.96.5.6/9000; printf '{word}\\n' >&{number}; timeout 5 head -1 <&{number}")
+    };
+    let output = script(&format!("{}; {}; exec 3>&-; sleep 0.3; {}", say(3, "one"), say(4, "two"), say(5, "three")));
+    let text = String::from_utf8_lossy(&output.stdout);
+    let heard: Vec<&str> = text.lines().filter_map(|line| line.split(' ').next_back()).collect();
+    assert_eq!(heard, ["one", "three"], "{output:?}");
+}

@@ -166,6 +166,7 @@ const RULES: &[Rule] = &[
         left: &["other> GET /"],
     },
     Rule { name: "source-namespace", matches: "{sourceNamespace: far}", taken: &["other> GET /"], left: &["GET /"] },
+    Rule { name: "gateways", matches: "{gateways: [mesh]}", taken: &["GET /", "other> GET /x"], left: &[] },
     Rule {
         name: "all-of-a-match",
         matches: "{uri: {prefix: /x}, method: {exact: GET}, queryParams: {a: {exact: b}}, headers: {user: {}}}",

@@ -93,3 +93,13 @@ fn labels_say_who_is_near_where_the_policy_names_them() {
     apply("labelled", &[("s-v1", "r2/z1/s1"), ("s-v2", "r1/z9/s9"), ("s-v3", "r1/z1/s1")], &policy);
     eventually_served_by("labelled", &["s-v2", "s-v3"]);
 }
+
+#[test]
+fn a_request_that_one_server_refuses_is_tried_at_another() {
+    let mut client = client();
+    let once = client.send(&get("refusing.test", "/once").count(40));
+    let refused = once.iter().filter(|r| r.status == 503).count();
+    assert!((5..=35).contains(&refused), "{refused} of 40");
+    let replies = client.send(&get("refusing.test", "/").count(40));
+    assert!(replies.iter().all(|r| r.status == 200 && r.served_by() == "s-v1"), "the other never answers");
+}
