@@ -44,7 +44,7 @@ pub struct Port {
     pub protocol: String,
     /// Its name.
     pub name: String,
-    /// Has no effect at gateways.
+    /// Has no effect.
     pub target_port: i64,
 }
 

@@ -1,6 +1,6 @@
 //! Sidecar (`networking.istio.io`): its `spec` as it is written.
 
-use super::{destination_rule::ConnectionPool, virtual_service::Destination};
+use super::{destination_rule::ConnectionPool, gateway::Port, virtual_service::Destination};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -59,20 +59,6 @@ pub struct Egress {
     pub capture_mode: String,
     /// `namespace/host`.
     pub hosts: Vec<String>,
-}
-
-/// A port of a Sidecar.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Port {
-    /// Its number.
-    pub number: i64,
-    /// What is spoken.
-    pub protocol: String,
-    /// Its name.
-    pub name: String,
-    /// Has no effect.
-    pub target_port: i64,
 }
 
 /// What happens to traffic that no service is known for.

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     api::{
         destination_rule::{self, H2UpgradePolicy},
+        gateway::Port,
         sidecar as api,
     },
     model::{
@@ -148,7 +149,7 @@ impl Parser<'_> {
         pool::pool(&mut self.found, path, raw)
     }
 
-    fn port(&mut self, path: &FieldPath, raw: &api::Port, unix: bool) -> Option<ListenerPort> {
+    fn port(&mut self, path: &FieldPath, raw: &Port, unix: bool) -> Option<ListenerPort> {
         if raw.target_port != 0 {
             self.found.error(&path.field("targetPort"), "has no effect in a Sidecar; leave it out");
         }
