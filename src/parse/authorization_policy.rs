@@ -14,7 +14,7 @@ mod values;
 
 use super::{
     Context, Parsed,
-    raw::{meta, typed},
+    raw::{meta, typed, typed_spec},
     reach::{part, reach},
     value::Findings,
 };
@@ -32,10 +32,7 @@ const DRY_RUN: &str = "istio.io/dry-run";
 pub(super) fn authorization_policy(raw: &Value, _: &Context) -> Parsed<AuthorizationPolicy> {
     let meta = meta(raw);
     let path = FieldPath::new("spec");
-    let (spec, problems) = match raw["spec"].is_null() {
-        true => (Some(api::AuthorizationPolicy::default()), Vec::new()),
-        false => typed::<api::AuthorizationPolicy>(&meta.object, &path, &raw["spec"]),
-    };
+    let (spec, problems) = typed_spec::<api::AuthorizationPolicy>(&meta.object, raw);
     let mut found = Findings::new(&meta.object, problems);
     if spec.is_some() && !(raw["spec"].is_null() || raw["spec"].is_object()) {
         found.error(&path, "is not a map of fields; write action and rules");

@@ -2,12 +2,13 @@
 
 use super::{
     Context, Parsed,
-    raw::{meta, typed},
+    raw::{meta, typed_spec},
+    reach::selected,
     value::Findings,
 };
 use crate::{
     api::peer_authentication::{self as api, MutualTlsMode},
-    model::{Labels, MtlsMode, PeerAuthentication},
+    model::{MtlsMode, PeerAuthentication},
     problem::FieldPath,
 };
 use serde_json::Value;
@@ -17,13 +18,11 @@ use std::collections::BTreeMap;
 pub(super) fn peer_authentication(raw: &Value, context: &Context) -> Parsed<PeerAuthentication> {
     let meta = meta(raw);
     let path = FieldPath::new("spec");
-    let (spec, problems) = match raw["spec"].is_null() {
-        true => (Some(api::PeerAuthentication::default()), Vec::new()),
-        false => typed::<api::PeerAuthentication>(&meta.object, &path, &raw["spec"]),
-    };
+    let (spec, problems) = typed_spec::<api::PeerAuthentication>(&meta.object, raw);
     let Some(spec) = spec else { return (None, problems) };
     let mut found = Findings::new(&meta.object, problems);
-    let selector = selector(&mut found, &path.field("selector").field("matchLabels"), &spec);
+    let at = path.field("selector").field("matchLabels");
+    let selector = spec.selector.as_ref().map(|s| selected(&mut found, &at, s)).unwrap_or_default();
     if !selector.is_empty() && *meta.object.namespace == *context.system_namespace {
         let message = "chooses workloads, which a policy of the root namespace cannot, so the policy has no effect; \
                        put it into the workloads' namespace, or leave the selector out";
@@ -38,14 +37,6 @@ pub(super) fn peer_authentication(raw: &Value, context: &Context) -> Parsed<Peer
         ports,
     };
     found.finish(policy)
-}
-
-fn selector(found: &mut Findings<'_>, path: &FieldPath, spec: &api::PeerAuthentication) -> Labels {
-    let Some(selector) = &spec.selector else { return Labels::new() };
-    if selector.match_labels.is_empty() {
-        found.warn(path, "is empty, so the policy is for the whole namespace; name a label or leave the selector out");
-    }
-    found.labels(path, &selector.match_labels)
 }
 
 fn ports(

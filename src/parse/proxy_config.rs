@@ -3,7 +3,7 @@
 
 use super::{
     Context,
-    raw::{meta, typed},
+    raw::{meta, typed, typed_spec},
     value::Findings,
     yaml,
 };
@@ -174,10 +174,7 @@ fn connections(found: &mut Findings<'_>, path: &FieldPath, config: &api::Connect
 pub(super) fn object(raw: &Value, _: &Context) -> Vec<Problem> {
     let meta = meta(raw);
     let path = FieldPath::new("spec");
-    let (spec, problems) = match raw["spec"].is_null() {
-        true => (Some(api::Object::default()), Vec::new()),
-        false => typed::<api::Object>(&meta.object, &path, &raw["spec"]),
-    };
+    let (spec, problems) = typed_spec::<api::Object>(&meta.object, raw);
     let Some(spec) = spec else { return problems };
     let mut found = Findings::new(&meta.object, problems);
     if let Some(selector) = &spec.selector {

@@ -86,6 +86,14 @@ pub(super) fn typed<T: DeserializeOwned>(
     }
 }
 
+/// The typed form of an object's `spec`; the default where there is none.
+pub(super) fn typed_spec<T: DeserializeOwned + Default>(object: &ObjectRef, raw: &Value) -> (Option<T>, Vec<Problem>) {
+    match &raw["spec"] {
+        Value::Null => (Some(T::default()), Vec::new()),
+        spec => typed(object, &FieldPath::new("spec"), spec),
+    }
+}
+
 /// A path of ignored fields with indexes in brackets.
 fn dotted(path: &serde_ignored::Path<'_>) -> String {
     use serde_ignored::Path;

@@ -63,12 +63,17 @@ pub(super) fn reach(
     }
 }
 
-/// The labels; what cannot be one is not asked for.
-fn labels(found: &mut Findings<'_>, path: &FieldPath, selector: &LabelSelector) -> Labels {
+/// The labels of the workloads that a policy is for.
+pub(super) fn selected(found: &mut Findings<'_>, path: &FieldPath, selector: &LabelSelector) -> Labels {
     if selector.match_labels.is_empty() {
         found.warn(path, "is empty, so the policy is for the whole namespace; name a label or leave the selector out");
     }
-    let mut labels = found.labels(path, &selector.match_labels);
+    found.labels(path, &selector.match_labels)
+}
+
+/// The same; what cannot be a label is not asked for.
+fn labels(found: &mut Findings<'_>, path: &FieldPath, selector: &LabelSelector) -> Labels {
+    let mut labels = selected(found, path, selector);
     labels.retain(|key, value| !key.is_empty() && !key.contains('*') && !value.contains('*'));
     labels
 }

@@ -5,7 +5,7 @@
 use super::{
     Context, Parsed,
     jwks::{has_private_key, jwks},
-    raw::{meta, typed},
+    raw::{meta, typed, typed_spec},
     reach::{part, reach},
     text,
     value::{Findings, shared},
@@ -30,10 +30,7 @@ const DISCOVERY: &str = "/.well-known/openid-configuration";
 pub(super) fn request_authentication(raw: &Value, _: &Context) -> Parsed<RequestAuthentication> {
     let meta = meta(raw);
     let path = FieldPath::new("spec");
-    let (spec, problems) = match raw["spec"].is_null() {
-        true => (Some(api::RequestAuthentication::default()), Vec::new()),
-        false => typed::<api::RequestAuthentication>(&meta.object, &path, &raw["spec"]),
-    };
+    let (spec, problems) = typed_spec::<api::RequestAuthentication>(&meta.object, raw);
     let mut found = Findings::new(&meta.object, problems);
     let spec = spec.unwrap_or_default();
     let targets = [spec.target_ref.as_ref(), spec.target_refs.as_ref()];

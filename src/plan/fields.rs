@@ -10,6 +10,7 @@ use crate::parse::Context;
 use serde::Deserialize;
 use serde_json::Value;
 use std::{
+    cell::OnceCell,
     collections::BTreeMap,
     fmt::Write as _,
     fs,
@@ -34,6 +35,8 @@ struct Case {
     name: String,
     dir: PathBuf,
     objects: Vec<Value>,
+    /// What it gives as it is, once that was asked for.
+    before: OnceCell<Files>,
 }
 
 /// What becomes of a field.
@@ -121,7 +124,12 @@ fn case(dir: PathBuf) -> Case {
     let text = fs::read_to_string(dir.join("in.yaml")).expect("in.yaml");
     let objects = serde_norway::Deserializer::from_str(&text);
     let objects = objects.map(|one| Value::deserialize(one).expect("an object")).collect();
-    Case { name: dir.file_name().expect("a name").to_string_lossy().into_owned(), dir, objects }
+    Case {
+        name: dir.file_name().expect("a name").to_string_lossy().into_owned(),
+        dir,
+        objects,
+        before: OnceCell::new(),
+    }
 }
 
 fn fate(cases: &[Case], scratch: &Path, kind: &str, field: &str) -> Option<Fate> {
@@ -134,9 +142,9 @@ fn fate(cases: &[Case], scratch: &Path, kind: &str, field: &str) -> Option<Fate>
     let mut told = None;
     for (case, place) in cases.iter().flat_map(|c| places.iter().map(move |p| (c, p))) {
         let Some(without) = without(case, kind, place) else { continue };
-        let before = translated(case, &case.objects, scratch);
+        let before = case.before.get_or_init(|| translated(case, &case.objects, scratch));
         let after = translated(case, &without, scratch);
-        let found = problem(&before, kind, place);
+        let found = problem(before, kind, place);
         let refused = found.as_ref().is_some_and(|(severity, _)| severity == "error");
         let message = found.map(|(severity, message)| match &*severity {
             "error" => format!("refused: {message}"),

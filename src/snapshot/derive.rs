@@ -67,7 +67,8 @@ impl Snapshot {
         let by_address = pod.ips.iter().filter_map(|ip| self.index.slices_by_ip.get(ip)).flatten();
         let listing = by_address.filter_map(|id| self.slices.get(id));
         // A pod without an address is listed by its name alone. There are few, and not for long.
-        let naming = self.slices.values().filter(|s| pod.ips.is_empty() && s.namespace == pod.namespace);
+        let all = pod.ips.is_empty().then(|| self.slices.values()).into_iter().flatten();
+        let naming = all.filter(|s| s.namespace == pod.namespace);
         for slice in listing.chain(naming) {
             self.mark_service(&ObjectKey { namespace: slice.namespace.clone(), name: slice.service.clone() }, dirty);
         }

@@ -213,6 +213,13 @@ pub struct View<'a> {
     pub listener: Option<&'a EgressListener>,
 }
 
+impl<'a> View<'a> {
+    /// All that nodes with this key see.
+    pub fn new(snapshot: &'a Snapshot, key: &'a ViewKey) -> Self {
+        Self { snapshot, key, listener: None }
+    }
+}
+
 impl Snapshot {
     /// The whole key of a node: what it sees, where it is, how it listens, and what it serves.
     pub fn view_key(&self, node: &Node) -> ViewKey {
@@ -384,6 +391,11 @@ impl Snapshot {
     }
 }
 
+/// Sorts services by their age, and then by name and namespace.
+fn oldest_first(services: &mut [&Shared<Service>]) {
+    services.sort_by(|a, b| (a.created, &a.name, &a.namespace).cmp(&(b.created, &b.name, &b.namespace)));
+}
+
 /// The pod that a node says it runs in.
 fn pod_key(node: &Node) -> ObjectKey {
     ObjectKey { namespace: node.namespace.clone(), name: node.pod.clone() }
@@ -436,7 +448,7 @@ impl<'a> View<'a> {
     /// Every service that the listener which is looked at lets in, the oldest first.
     pub fn imported_services(&self) -> Vec<&'a Shared<Service>> {
         let mut services: Vec<_> = self.snapshot.index.services.keys().filter_map(|host| self.imported(host)).collect();
-        services.sort_by(|a, b| (a.created, &a.name, &a.namespace).cmp(&(b.created, &b.name, &b.namespace)));
+        oldest_first(&mut services);
         services
     }
 
@@ -464,7 +476,7 @@ impl<'a> View<'a> {
             .filter_map(|host| self.imported(host))
             .filter(|s| s.port(port).is_some())
             .collect();
-        services.sort_by(|a, b| (a.created, &a.name, &a.namespace).cmp(&(b.created, &b.name, &b.namespace)));
+        oldest_first(&mut services);
         services
     }
 

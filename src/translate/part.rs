@@ -180,7 +180,7 @@ impl Part {
     /// Builds the part from nothing.
     pub fn build(kind: PartKind, key: Arc<ViewKey>, snapshot: &Snapshot, renderer: &dyn Renderer) -> Self {
         let empty = Self { kind, key: key.clone(), units: OrdMap::new(), tables: Default::default() };
-        let view = View { snapshot, key: &key, listener: None };
+        let view = View::new(snapshot, &key);
         empty.rebuilt(&view, kind.units(&view), renderer).0.unwrap_or(empty)
     }
 
@@ -194,10 +194,7 @@ impl Part {
         delta: &Delta,
         renderer: &dyn Renderer,
     ) -> (Option<Self>, usize) {
-        let (before, now) = (
-            View { snapshot: old, key: &self.key, listener: None },
-            View { snapshot: new, key: &self.key, listener: None },
-        );
+        let (before, now) = (View::new(old, &self.key), View::new(new, &self.key));
         let units = match self.kind.affected(&before, &now, delta) {
             Affected::Units(units) => units,
             Affected::All => self.units.keys().cloned().chain(self.kind.units(&now)).collect(),

@@ -54,7 +54,7 @@ pub(super) fn build(view: &View<'_>, units: BTreeSet<Unit>, renderer: &dyn Rende
             }
             selector.as_mut().map_or_else(Built::default, |selector| requests(selector, host, renderer))
         }
-        (Role::Sidecar, Unit::Name(name)) if **name == *FORWARD_PROXY => {
+        (Role::Sidecar, Unit::Name(name)) if **name == *FORWARD_PROXY && forwards(view) => {
             let rest = view.egress().iter().find(|l| l.port.is_none());
             everywhere(view, rest, name.to_string(), renderer)
         }
@@ -143,8 +143,12 @@ fn claim(domain: &str) -> u64 {
 fn all_ports(view: &View<'_>) -> impl Iterator<Item = Unit> {
     let of_all = view.egress().iter().filter(|l| l.takes_all_ports()).filter_map(|l| l.port.as_ref());
     let named = of_all.map(|port| Unit::Port(port.number));
-    let asked = view.key.forward_proxy || view.snapshot.mesh.http_proxy_port != 0;
-    named.chain(asked.then(|| Unit::Name(FORWARD_PROXY.into())))
+    named.chain(forwards(view).then(|| Unit::Name(FORWARD_PROXY.into())))
+}
+
+/// Whether there is a listener for clients that name the proxy as their HTTP proxy.
+fn forwards(view: &View<'_>) -> bool {
+    view.key.forward_proxy || view.snapshot.mesh.http_proxy_port != 0
 }
 
 /// The routes of the listeners at sockets of the file system.
