@@ -89,6 +89,8 @@ pub struct MeshConfig {
     pub tls_defaults: Option<TlsDefaults>,
     /// Limits of every outbound cluster.
     pub default_traffic_policy: Option<DefaultTrafficPolicy>,
+    /// Which services keep to their cluster.
+    pub service_settings: Vec<ServiceSettings>,
     /// Services that decide about requests, or that are told of them; each kind is read by itself.
     pub extension_providers: serde_json::Value,
 }
@@ -105,7 +107,6 @@ pub const NOT_YET: &[&str] = &[
     "hboneIdleTimeout",
     "serviceEntryVisibility",
     "serviceScopeConfigs",
-    "serviceSettings",
     "verifyCertificateAtClient",
 ];
 
@@ -118,6 +119,24 @@ pub enum Encoding {
     Text,
     /// JSON.
     Json,
+}
+
+/// What holds for some services.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServiceSettings {
+    /// What holds.
+    pub settings: OfService,
+    /// The hosts of the services, or wildcards.
+    pub hosts: Vec<String>,
+}
+
+/// What holds for a service.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OfService {
+    /// Clients reach the endpoints of their own cluster alone.
+    pub cluster_local: bool,
 }
 
 /// Labels that are asked for in any of Kubernetes' ways.

@@ -1,8 +1,11 @@
 //! Sidecar (`networking.istio.io`): its `spec` as it is written.
 
-use super::{destination_rule::ConnectionPool, gateway::Port, virtual_service::Destination};
+use super::{
+    destination_rule::ConnectionPool,
+    gateway::{Port, ServerTls},
+    virtual_service::Destination,
+};
 use serde::Deserialize;
-use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// `spec` of a Sidecar.
@@ -41,8 +44,8 @@ pub struct Ingress {
     pub capture_mode: String,
     /// Where the workload listens.
     pub default_endpoint: String,
-    /// TLS that is ended; has no effect in Istio either, unless a switch is on.
-    pub tls: Option<Value>,
+    /// TLS that is ended; has no effect unless a switch is on.
+    pub tls: Option<ServerTls>,
     /// Limits of connections.
     pub connection_pool: Option<ConnectionPool>,
 }

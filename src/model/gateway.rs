@@ -2,7 +2,7 @@
 
 use super::{Created, Labels, Protocol};
 use crate::id::{Host, Namespace, ObjectRef};
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 /// A Gateway with its names resolved.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -34,14 +34,14 @@ impl Gateway {
 pub struct Server {
     /// A name for statistics; empty where it has none.
     pub name: Arc<str>,
-    /// The number of the port, as the Service before the gateway has it.
+    /// The number of the port, as the Service before the gateway has it; 0 at a socket of the file system.
     pub port: u16,
     /// The name of the port.
     pub port_name: Arc<str>,
     /// What is spoken on it.
     pub protocol: Protocol,
-    /// The address that it is opened at; `None` for every address.
-    pub bind: Option<IpAddr>,
+    /// The address that it is opened at, or `unix://` and a path; `None` for every address.
+    pub bind: Option<Arc<str>>,
     /// The hosts.
     pub hosts: Vec<ServerHost>,
     /// Clients that come without TLS are sent to HTTPS.

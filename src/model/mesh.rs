@@ -4,7 +4,7 @@ use super::{
     Authorizers, ConnectionPool, ExportTo, IngressControl, Keepalive, LabelSelector, LocalityBalancing,
     OutlierDetection, ProxyConfig, TlsVersion, ZoneAware,
 };
-use crate::id::{Namespace, Shared};
+use crate::id::{Host, Namespace, Shared};
 use ipnet::IpNet;
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -64,6 +64,8 @@ pub struct Mesh {
     pub inbound_retry: Option<super::Retry>,
     /// The networks that endpoints are in (`meshNetworks`), by name.
     pub networks: Vec<Network>,
+    /// Which hosts, or wildcards, are reached within a cluster alone, and which are not (`serviceSettings`).
+    pub cluster_local: Vec<(Host, bool)>,
     /// Retries of routes that do not say.
     pub default_retry: Option<super::Retry>,
     /// What holds for outbound clusters where no DestinationRule says otherwise.
@@ -105,6 +107,7 @@ impl Default for Mesh {
             inbound_to_loopback: false,
             inbound_retry: None,
             networks: Vec::new(),
+            cluster_local: Vec::new(),
             default_retry: None,
             clusters: Shared::new(ClusterDefaults::default()),
             authorizers: Authorizers::new(),
@@ -126,6 +129,26 @@ pub struct MeshTls {
 }
 
 impl Mesh {
+    /// Whether clients reach the endpoints of their own cluster alone: the narrowest pattern for the host says it, and
+    /// those of the system do, unless they are said not to (Istio: `pilot/pkg/model/cluster_local.go`).
+    pub fn keeps_to_cluster(&self, host: &Host) -> bool {
+        let within = |host: &Host, pattern: &str| {
+            pattern.strip_prefix('*').map_or(**host == *pattern, |end| host.ends_with(end))
+        };
+        let (system, domain) = (&self.root_namespace, &self.domain);
+        let usual = [
+            format!("*.kube-system.svc.{domain}"),
+            format!("kubernetes.default.svc.{domain}"),
+            format!("istiod.{system}.svc.{domain}"),
+        ];
+        let refused = |pattern: &str| self.cluster_local.iter().any(|(said, local)| !local && within(said, pattern));
+        let usual = usual.iter().filter(|pattern| !refused(pattern)).map(|pattern| (&**pattern, true));
+        let said = self.cluster_local.iter().map(|(host, local)| (&**host, *local));
+        let meant = said.chain(usual).filter(|(pattern, _)| within(host, pattern));
+        let narrowest = meant.max_by_key(|(pattern, _)| (!pattern.starts_with('*'), pattern.len()));
+        narrowest.is_some_and(|(_, local)| local)
+    }
+
     /// The identity domain and all its aliases, the domain itself first.
     pub fn trust_domains(&self) -> impl Iterator<Item = &Arc<str>> {
         std::iter::once(&self.trust_domain).chain(&self.trust_domain_aliases)
@@ -264,6 +287,8 @@ pub struct Features {
     pub dual_stack: bool,
     /// `PILOT_FILTER_GATEWAY_CLUSTER_CONFIG`: gateways get the clusters alone that their VirtualServices send to.
     pub gateway_clusters_by_route: bool,
+    /// `ENABLE_TLS_ON_SIDECAR_INGRESS`: TLS that a Sidecar's `ingress` names is ended.
+    pub sidecar_tls: bool,
     /// `PILOT_ENABLE_QUIC_LISTENERS`: gateways serve HTTP/3.
     pub quic: bool,
     /// `PILOT_ALLOW_ANY_DYNAMIC_DNS_MAX_HOSTS`: how many names a proxy keeps that no service is known for.
@@ -292,6 +317,7 @@ impl Default for Features {
             disable_shadow_host_suffix: true,
             dual_stack: false,
             gateway_clusters_by_route: false,
+            sidecar_tls: false,
             quic: false,
             unknown_names: 1024,
             http10: false,

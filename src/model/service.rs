@@ -222,6 +222,15 @@ impl Protocol {
         matches!(self, Self::Https | Self::Tls)
     }
 
+    /// What is spoken within TLS, once it is ended.
+    pub fn within_tls(self) -> Self {
+        match self {
+            Self::Https => Self::Http,
+            Self::Tls => Self::Tcp,
+            other => other,
+        }
+    }
+
     /// As istiod's debug pages write it.
     pub fn as_str(self) -> &'static str {
         match self {

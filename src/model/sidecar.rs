@@ -1,6 +1,6 @@
 //! Sidecars: what a workload's proxy is to know of the mesh, and how it listens.
 
-use super::{ConnectionPool, Created, Destination, Labels, OutboundPolicy, Protocol};
+use super::{ConnectionPool, Created, Destination, Labels, OutboundPolicy, Protocol, ServerTls};
 use crate::id::{Host, Namespace, ObjectRef};
 use std::sync::Arc;
 
@@ -87,6 +87,8 @@ pub struct IngressListener {
     pub captured: Option<bool>,
     /// Where the workload listens; `None` for where the connection came to.
     pub endpoint: Option<WorkloadEndpoint>,
+    /// TLS that ends here, where the port takes no mutual TLS of the mesh.
+    pub tls: Option<ServerTls>,
     /// Limits of connections.
     pub pool: Option<ConnectionPool>,
 }

@@ -2,11 +2,13 @@
 
 mod tls;
 
+pub(super) use tls::server_tls;
+
 use super::{
     Context, Parsed,
     raw::{meta, typed},
     text,
-    value::{Findings, is_dns_label},
+    value::{Findings, UNIX, is_dns_label, is_socket},
 };
 use crate::{
     api::gateway as api,
@@ -15,7 +17,7 @@ use crate::{
     problem::FieldPath,
 };
 use serde_json::Value;
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 /// Reads a Gateway.
 pub(super) fn gateway(raw: &Value, _: &Context) -> Parsed<Gateway> {
@@ -71,7 +73,15 @@ impl Reader<'_> {
         if port.target_port > 0 {
             self.found.error(&at.field("targetPort"), "has no effect at gateways; set it in the Service before them");
         }
-        let number = self.found.port(&at.field("number"), port.number);
+        let socket = bind.as_ref().is_some_and(|b| b.starts_with(UNIX));
+        let number = match socket {
+            true if port.number == 0 => Some(0),
+            true => {
+                self.found.error(&at.field("number"), "has no meaning at a socket of the file system; write 0");
+                None
+            }
+            false => self.found.port(&at.field("number"), port.number),
+        };
         let tls_path = path.field("tls");
         let (redirect, tls) = match (&server.tls, protocol) {
             (None, Some(p)) if p.is_tls() => {
@@ -85,7 +95,7 @@ impl Reader<'_> {
                     let message = "has no effect at a server that ends TLS; set it at the one for HTTP";
                     self.found.warn(&tls_path.field("httpsRedirect"), message);
                 }
-                (tls.https_redirect, Some(tls::server_tls(&mut self.found, &tls_path, tls)))
+                (tls.https_redirect, Some(server_tls(&mut self.found, &tls_path, tls)))
             }
             _ => (false, None),
         };
@@ -147,15 +157,16 @@ impl Reader<'_> {
         }
     }
 
-    fn bind(&mut self, path: &FieldPath, text: &str) -> Option<IpAddr> {
-        match text.parse() {
-            Ok(ip) => return Some(ip),
-            Err(_) if text.is_empty() => {}
-            Err(_) if text.starts_with("unix://") => {
-                let message = "is a socket of the file system, where gateways do not listen; write an IP address";
-                self.found.error(path, message);
+    fn bind(&mut self, path: &FieldPath, text: &str) -> Option<Arc<str>> {
+        match (text.parse::<IpAddr>(), text.strip_prefix(UNIX)) {
+            (Ok(ip), _) => return Some(ip.to_string().into()),
+            (_, Some(file)) if is_socket(file) => return Some(text.into()),
+            (_, Some(_)) => {
+                self.found
+                    .error(path, format!("`{text}` is no socket; write unix:// and an absolute path, or @ and a name"));
             }
-            Err(_) => self.found.error(path, format!("`{text}` is not an IP address; write one, or leave bind out")),
+            _ if text.is_empty() => {}
+            _ => self.found.error(path, format!("`{text}` is not an IP address; write one, or leave bind out")),
         }
         None
     }

@@ -4,12 +4,13 @@
 use super::{
     Context, Parsed, authorizer, destination_rule as rule, export_to, log_format, proxy_config,
     raw::{meta, typed},
+    text,
     value::{Findings, is_dns_label, shared},
     virtual_service, yaml,
 };
 use crate::{
     api::mesh as api,
-    id::{ObjectRef, Shared},
+    id::{Host, ObjectRef, Shared},
     model::{
         ClusterDefaults, ExportTo, IngressMode, LabelExpression, LabelOperator, LabelSelector, LogFormat, Mesh,
         MeshTls, Network, OutboundPolicy, PathNormalization, TlsVersion,
@@ -87,6 +88,7 @@ pub(super) fn mesh_config(object: &ObjectRef, path: &FieldPath, value: &Value, c
     reader.traffic(&config, &mut mesh);
     reader.ingresses(&config, &mut mesh);
     reader.discovery(&config, &mut mesh);
+    reader.services(&config, &mut mesh);
     mesh.clusters = Shared::new(reader.clusters(&config, &mesh.clusters));
     let at = path.field("extensionProviders");
     let (authorizers, of_authorizers) = authorizer::authorizers(object, &at, &config.extension_providers);
@@ -230,6 +232,21 @@ impl Reader<'_> {
             Ok(format) => mesh.access_log.format = format,
             Err(why) => self.found.warn(&path, format!("{why}; until then lines are as usual")),
         }
+    }
+
+    fn services(&mut self, config: &api::MeshConfig, mesh: &mut Mesh) {
+        let path = self.path.field("serviceSettings");
+        let mut all: Vec<(Host, bool)> = Vec::new();
+        for (i, settings) in config.service_settings.iter().enumerate() {
+            let at = path.index(i).field("hosts");
+            for (j, host) in settings.hosts.iter().enumerate() {
+                match text::wildcard_name(host) {
+                    Ok(()) => all.push((host.as_str().into(), settings.settings.cluster_local)),
+                    Err(why) => self.found.error(&at.index(j), why),
+                }
+            }
+        }
+        mesh.cluster_local = all;
     }
 
     fn discovery(&mut self, config: &api::MeshConfig, mesh: &mut Mesh) {

@@ -3,28 +3,26 @@
 use super::{
     Context, Parsed,
     destination_rule::pool,
+    gateway::server_tls,
     kubernetes::protocol_named,
     raw::{meta, typed},
     text,
-    value::{Findings, full_host, is_dns_label},
+    value::{Findings, UNIX, full_host, is_dns_label, is_socket},
 };
 use crate::{
     api::{
         destination_rule::{self, H2UpgradePolicy},
-        gateway::Port,
+        gateway::{Port, ServerTls},
         sidecar as api,
     },
     model::{
         ConnectionPool, Destination, EgressHost, EgressListener, EgressNamespace, HeaderChanges, IngressListener,
-        ListenerPort, OutboundPolicy, Protocol, Sidecar, WorkloadEndpoint,
+        ListenerPort, OutboundPolicy, Protocol, ServerTlsMode, Sidecar, WorkloadEndpoint,
     },
     problem::FieldPath,
 };
 use serde_json::Value;
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
-
-/// What a bind to a socket of the file system starts with.
-const UNIX: &str = "unix://";
 
 /// Reads a Sidecar.
 pub(super) fn sidecar(raw: &Value, context: &Context) -> Parsed<Sidecar> {
@@ -119,20 +117,47 @@ impl Parser<'_> {
                 self.found.error(&at.field("port"), "is missing; write the port that the traffic comes to");
                 continue;
             };
-            let Some(port) = self.port(&at.field("port"), port, false) else { continue };
+            let Some(mut port) = self.port(&at.field("port"), port, false) else { continue };
             if !seen.insert(port.number) {
                 self.found.error(&at.field("port"), "is taken by a listener before this one; leave one of them out");
             }
-            if raw.tls.is_some() {
-                self.found.warn(&at.field("tls"), "has no effect: the sidecar ends mutual TLS of the mesh alone");
+            let tls = raw.tls.as_ref().and_then(|tls| self.tls(&at.field("tls"), tls, port.protocol));
+            if tls.is_some() {
+                port.protocol = port.protocol.within_tls();
             }
             let bind = self.bind(&at.field("bind"), &raw.bind, false);
             let captured = self.captured(&at.field("captureMode"), &raw.capture_mode);
             let endpoint = self.endpoint(&at.field("defaultEndpoint"), &raw.default_endpoint);
             let pool = self.inbound_pool(&at.field("connectionPool"), raw.connection_pool.as_ref());
-            out.push(IngressListener { port, bind, captured, endpoint, pool });
+            out.push(IngressListener { port, bind, captured, endpoint, tls, pool });
         }
         out
+    }
+
+    /// TLS that ends at a port (Istio: `ENABLE_TLS_ON_SIDECAR_INGRESS`).
+    fn tls(&mut self, path: &FieldPath, raw: &ServerTls, protocol: Protocol) -> Option<crate::model::ServerTls> {
+        let elsewhere = [
+            ("subjectAltNames", !raw.subject_alt_names.is_empty()),
+            ("httpsRedirect", raw.https_redirect),
+            ("credentialName", !raw.credential_name.is_empty()),
+            ("credentialNames", !raw.credential_names.is_empty()),
+            ("tlsCertificates", !raw.tls_certificates.is_empty()),
+        ];
+        for (field, _) in elsewhere.into_iter().filter(|(_, set)| *set) {
+            self.found.error(&path.field(field), "has no place in a Sidecar; write serverCertificate and privateKey");
+        }
+        if !protocol.is_tls() {
+            self.found.error(path, "does not fit the port's protocol; write HTTPS or TLS, or leave tls out");
+        }
+        let tls = server_tls(&mut self.found, path, raw);
+        if !matches!(tls.mode, ServerTlsMode::Simple | ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual) {
+            self.found.error(&path.field("mode"), "ends no TLS in a Sidecar; write SIMPLE, MUTUAL or OPTIONAL_MUTUAL");
+        }
+        if !self.context.mesh.features.sidecar_tls {
+            self.found.warn(path, "has no effect unless the control plane has ENABLE_TLS_ON_SIDECAR_INGRESS=true");
+            return None;
+        }
+        Some(tls)
     }
 
     /// Limits of what comes in. The protocol towards the workload is that of its port.
@@ -301,9 +326,4 @@ impl Parser<'_> {
         }
         endpoint
     }
-}
-
-/// Whether a text is the absolute path of a socket, or the name of an abstract one.
-fn is_socket(file: &str) -> bool {
-    (file.starts_with('/') || file.starts_with('@')) && file.len() > 1
 }

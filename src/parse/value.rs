@@ -265,6 +265,17 @@ fn is_host_label(text: &str) -> bool {
     !text.is_empty() && text.len() <= 63 && text.chars().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }
 
+/// What an address that is a socket of the file system starts with.
+pub(super) const UNIX: &str = "unix://";
+
+/// Whether a text is the absolute path of a socket, or the name of an abstract one.
+pub(super) fn is_socket(file: &str) -> bool {
+    match file.strip_prefix('@') {
+        Some(name) => !name.is_empty(),
+        None => file.starts_with('/') && !file.ends_with('/'),
+    }
+}
+
 /// Whether a text is a name as Kubernetes takes it for namespaces.
 pub(super) fn is_dns_label(text: &str) -> bool {
     is_host_label(text) && !text.contains(|c: char| c.is_ascii_uppercase() || c == '_')

@@ -4,7 +4,7 @@ use super::{
     Context, Parsed,
     raw::{Meta, meta, typed},
     text::{dns_name, header_name, is_dns_label, label_key, label_value},
-    value::Findings,
+    value::{Findings, UNIX, is_socket},
 };
 use crate::{
     api::workload_entry as api,
@@ -16,8 +16,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
-
-const UNIX: &str = "unix://";
 
 /// Parses a WorkloadEntry.
 pub(super) fn workload_entry(raw: &Value, _: &Context) -> Parsed<WorkloadEntry> {
@@ -58,8 +56,7 @@ pub(super) fn address(
     let path = path.field("address");
     let text = spec.address.as_str();
     if let Some(socket) = text.strip_prefix(UNIX) {
-        let absolute = socket.starts_with('/') && !socket.ends_with('/');
-        if !absolute && (socket.len() < 2 || !socket.starts_with('@')) {
+        if !is_socket(socket) {
             found
                 .error(&path, format!("`{text}` is not a socket; write unix:// and an absolute path, or @ and a name"));
         }

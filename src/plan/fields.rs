@@ -5,7 +5,7 @@
 //! A field that no case shows fails the test, and so does the table when it is not what the cases show (`BLESS=1`
 //! rewrites it).
 
-use super::golden::{NODE, PROBLEMS, outputs};
+use super::golden::{ENVIRONMENT, NODE, PROBLEMS, outputs};
 use crate::parse::Context;
 use serde::Deserialize;
 use serde_json::Value;
@@ -17,8 +17,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// The kind whose objects are texts in a ConfigMap.
+const MESH_CONFIG: &str = "MeshConfig";
+
 /// Fields that no proxy's configuration depends on, and what they are for.
-const ELSEWHERE: [(&str, &str, &str); 2] = [
+const ELSEWHERE: [(&str, &str, &str); 3] = [
+    (MESH_CONFIG, "defaultConfig.", "is for the bootstrap of proxies"),
     ("ProxyConfig", "", "not served yet: it is for what puts the proxy into a pod"),
     ("WorkloadGroup", "", "not served yet: it is for workloads that register themselves"),
 ];
@@ -167,10 +171,24 @@ fn without(case: &Case, kind: &str, field: &str) -> Option<Vec<Value>> {
     let path: Vec<&str> = field.split('.').collect();
     let mut objects = case.objects.clone();
     let mut taken = false;
-    for object in objects.iter_mut().filter(|o| o["kind"] == kind) {
-        taken |= take(&mut object["spec"], &path);
+    for object in &mut objects {
+        taken |= match kind {
+            MESH_CONFIG => object.pointer_mut("/data/mesh").is_some_and(|text| take_of_mesh(text, &path)),
+            _ => object["kind"] == kind && take(&mut object["spec"], &path),
+        };
     }
     taken.then_some(objects)
+}
+
+/// Takes the field out of the mesh's settings, which are a text within a ConfigMap.
+fn take_of_mesh(text: &mut Value, path: &[&str]) -> bool {
+    let mut mesh: Value = match text.as_str().map(serde_norway::from_str) {
+        Some(Ok(mesh)) => mesh,
+        _ => return false,
+    };
+    let taken = take(&mut mesh, path);
+    *text = mesh.to_string().into();
+    taken
 }
 
 /// Takes the field out wherever the value has it: `a.b[].c` of each element, `a.*.c` of each entry.
@@ -194,6 +212,9 @@ fn translated(case: &Case, objects: &[Value], scratch: &Path) -> Files {
     let text: Vec<String> = objects.iter().map(Value::to_string).collect();
     fs::write(scratch.join("in.yaml"), text.join("\n---\n")).expect("a case");
     fs::copy(case.dir.join(NODE), scratch.join(NODE)).expect("a proxy");
+    // Where the case says nothing of the environment, neither does what was left of another one.
+    let _ = fs::remove_file(scratch.join(ENVIRONMENT));
+    let _ = fs::copy(case.dir.join(ENVIRONMENT), scratch.join(ENVIRONMENT));
     outputs(scratch, &Context::default()).expect("a case that can be read")
 }
 
@@ -203,13 +224,14 @@ fn problem(files: &Files, kind: &str, field: &str) -> Option<(String, String)> {
     let text = |problem: &Value, name: &str| problem[name].as_str().unwrap_or_default().to_owned();
     let field = plain(field);
     let is_above = |path: &str| field.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    let kind = if kind == MESH_CONFIG { "ConfigMap" } else { kind };
     let named = |p: &&Value| p["kind"] == kind && is_above(&plain(&text(p, "path")));
     problems.iter().find(named).map(|p| (text(p, "severity"), text(p, "message")))
 }
 
 /// A path without `spec.`, indices and the marks of lists.
 fn plain(path: &str) -> String {
-    let path = path.strip_prefix("spec.").unwrap_or(path);
+    let path = ["spec.", "data.mesh."].iter().find_map(|above| path.strip_prefix(above)).unwrap_or(path);
     let mut plain = String::new();
     let mut inside = false;
     for c in path.chars() {

@@ -2,13 +2,14 @@
 //!
 //! A case is a directory with `in.yaml` (or several `.yaml` files) and a `node.yaml`, which holds an Envoy
 //! `Node`, or `proxy: POD.NAMESPACE`. Beside them stand `cds.yaml`, `eds.yaml`, … and `problems.yaml`; a file
-//! stands for an empty list when it is not there.
+//! stands for an empty list when it is not there. `environment.yaml` may name switches of the control plane's environment
+//! and what they are set to, which the case then has beside those of the process.
 
 use super::{Listing, Proxy, World};
 use crate::{
     id::ResourceType,
     model::Role,
-    parse::Context,
+    parse::{self, Context},
     translate::{Config, Direct},
 };
 use anyhow::{Context as _, Result, bail};
@@ -31,6 +32,8 @@ const OUTPUTS: [(&str, ResourceType); 7] = [
 ];
 pub(super) const PROBLEMS: &str = "problems.yaml";
 pub(super) const NODE: &str = "node.yaml";
+/// The control plane's environment in a case, where it says something: the switches as names and texts.
+pub(super) const ENVIRONMENT: &str = "environment.yaml";
 
 /// What came of one case.
 #[derive(Debug)]
@@ -94,6 +97,7 @@ fn diff(path: &Path, before: &str, now: &str) -> String {
 
 /// What each output file of a case should hold; empty for one that should not be there.
 pub(super) fn outputs(dir: &Path, context: &Context) -> Result<BTreeMap<&'static str, String>> {
+    let context = &within(&dir.join(ENVIRONMENT), context)?;
     let world = World::load(&inputs(dir)?, None, context)?;
     let node = proxy(&dir.join(NODE))?.resolve(&world.snapshot)?;
     let config = Config::of(&world.snapshot, &node, &Direct);
@@ -110,9 +114,28 @@ pub(super) fn outputs(dir: &Path, context: &Context) -> Result<BTreeMap<&'static
     Ok(files)
 }
 
+/// The context with the switches that a file sets, where it is there.
+fn within(environment: &Path, context: &Context) -> Result<Context> {
+    let mut context = context.clone();
+    if environment.is_file() {
+        let text = fs::read_to_string(environment)?;
+        let switches: BTreeMap<String, String> =
+            serde_norway::from_str(&text).with_context(|| format!("reading {}", environment.display()))?;
+        let mut mesh = (*context.mesh).clone();
+        let switches = switches.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let said = parse::environment(&mut mesh, switches);
+        if !said.is_empty() {
+            bail!("{}: {}", environment.display(), said.join("; "));
+        }
+        context.mesh = mesh.into();
+    }
+    Ok(context)
+}
+
 /// The files of a case that describe its world.
 fn inputs(dir: &Path) -> Result<Vec<PathBuf>> {
-    let is_other = |name: &str| name == NODE || name == PROBLEMS || OUTPUTS.iter().any(|(n, _)| *n == name);
+    let is_other =
+        |name: &str| [NODE, PROBLEMS, ENVIRONMENT].contains(&name) || OUTPUTS.iter().any(|(n, _)| *n == name);
     let mut inputs = Vec::new();
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
@@ -157,6 +180,12 @@ fn proxy(path: &Path) -> Result<Proxy> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        snapshot::Snapshot,
+        source::files,
+        xds::{Engine, Lease},
+    };
+    use std::sync::Arc;
 
     /// Every directory below `testdata/translate` is a case, and each case holds. `BLESS=1` rewrites them.
     #[test]
@@ -170,13 +199,49 @@ mod tests {
         assert_eq!(dirs, outcomes.len(), "something below {} is not a case", root.display());
         for outcome in &outcomes {
             let known = |name: &str| {
-                name == "in.yaml" || name == NODE || name == PROBLEMS || OUTPUTS.iter().any(|(n, _)| *n == name)
+                ["in.yaml", NODE, PROBLEMS, ENVIRONMENT].contains(&name) || OUTPUTS.iter().any(|(n, _)| *n == name)
             };
             for entry in fs::read_dir(&outcome.dir).expect("a case") {
                 let name = entry.expect("an entry").file_name().to_string_lossy().into_owned();
                 assert!(known(&name), "{}/{name} belongs to no case", outcome.dir.display());
             }
         }
+    }
+
+    /// As in a mesh that runs: what is served in the end does not depend on what came when, settings of the mesh among it.
+    #[test]
+    fn every_case_is_served_the_same_when_its_objects_come_one_by_one() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/translate");
+        let mut cases = Vec::new();
+        find_cases(&root, &mut cases).expect("the cases");
+        for dir in cases {
+            let context = within(&dir.join(ENVIRONMENT), &Context::default()).expect("an environment");
+            let files = inputs(&dir).expect("files");
+            let world = World::load(&files, None, &context).expect("a world");
+            let node = proxy(&dir.join(NODE)).expect("a proxy").resolve(&world.snapshot).expect("its node");
+            let whole = Config::of(&world.snapshot, &node, &Direct);
+            let mut changes = files::load(&files, None, &context).expect("objects");
+            for order in ["as written", "backwards"] {
+                let engine = Engine::new(Arc::default());
+                let mut lease = Lease::new(Arc::new(node.clone()));
+                let mut snapshot = Arc::new(Snapshot::new((*context.mesh).clone()));
+                engine.advance(&mut lease, &snapshot);
+                for change in &changes {
+                    snapshot = Arc::new(snapshot.apply([change.clone()]));
+                    engine.advance(&mut lease, &snapshot);
+                }
+                assert_eq!(served(lease.config()), served(&whole), "{} {order}", dir.display());
+                changes.reverse();
+            }
+        }
+    }
+
+    fn served(config: &Config) -> Vec<String> {
+        let all = ResourceType::ALL.into_iter().flat_map(|kind| config.all(kind));
+        let resources = all.map(|r| format!("{:?} {} {} {:?}", r.kind, r.name, r.version_text(), r.origins()));
+        let mut served: Vec<String> = resources.chain(config.problems().map(ToString::to_string)).collect();
+        served.sort();
+        served
     }
 
     #[test]

@@ -9,7 +9,6 @@ use crate::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
     sync::Arc,
 };
 
@@ -28,9 +27,9 @@ pub struct Entrance {
 /// A port that a router opens at an address.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Opening {
-    /// The address; `None` for every one.
-    pub bind: Option<IpAddr>,
-    /// The number that is listened at.
+    /// The address, or `unix://` and a path; `None` for every address.
+    pub bind: Option<Arc<str>>,
+    /// The number that is listened at; 0 at a socket of the file system.
     pub port: u16,
     /// The servers on it, in the order of their filter chains.
     pub servers: Vec<Placed>,
@@ -137,7 +136,7 @@ impl Snapshot {
 struct Merge<'a> {
     door: &'a Door<'a>,
     quic: bool,
-    openings: BTreeMap<(u16, Option<IpAddr>), Site>,
+    openings: BTreeMap<(u16, Option<Arc<str>>), Site>,
     problems: Vec<Problem>,
 }
 
@@ -169,11 +168,11 @@ impl Merge<'_> {
             return;
         }
         // An address that stands for every one is as good as none.
-        let everywhere = |ip: &IpAddr| self.door.families.wildcards().first().is_some_and(|w| *w == ip.to_string());
-        let bind = server.bind.filter(|ip| !everywhere(ip));
+        let everywhere = |address: &Arc<str>| self.door.families.wildcards().first().is_some_and(|w| **w == **address);
+        let bind = server.bind.clone().filter(|address| !everywhere(address));
         let site = self
             .openings
-            .entry((port, bind))
+            .entry((port, bind.clone()))
             .or_insert_with(|| Site { opening: Opening { bind, port, servers: Vec::new() }, names: BTreeMap::new() });
         if let Some((winner, why)) = conflict(site, server) {
             let why = format!("{why} with the server of {winner}, which comes first and stays; use another port");
@@ -214,7 +213,7 @@ impl Merge<'_> {
     /// Why a router cannot open a port.
     fn objection(&self, port: u16) -> Option<String> {
         let settings = self.door.settings;
-        if settings.unprivileged && port < 1024 {
+        if settings.unprivileged && (1..1024).contains(&port) {
             return Some(format!(
                 "opens port {port}, which a gateway without privileges may not; let the Service before it lead to a \
                  port above 1023"
@@ -241,7 +240,7 @@ fn conflict<'a>(site: &'a Site, server: &Server) -> Option<(&'a ObjectRef, &'sta
 
 /// Istio: `gatewayRDSRouteName`.
 fn routes_name(gateway: &Gateway, server: &Server, port: u16) -> String {
-    let bind = server.bind.map(|ip| format!(".{ip}")).unwrap_or_default();
+    let bind = server.bind.as_ref().map(|address| format!(".{address}")).unwrap_or_default();
     let (source, name) = (&gateway.source, &server.port_name);
     match server.protocol {
         p if p.is_http() => format!("http.{port}{bind}"),

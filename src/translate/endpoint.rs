@@ -47,6 +47,8 @@ pub(super) fn build(view: &View<'_>, unit: &Unit, renderer: &dyn Renderer) -> Bu
     let Some(service) = view.service(host).filter(|_| view.sends_to(host)) else { return Built::default() };
     let endpoints = view.endpoints(service).cloned().unwrap_or_else(|| Shared::new(EndpointSet::default()));
     let place = view.key.place.as_ref();
+    let own = &view.key.cluster;
+    let local = !own.is_empty() && view.snapshot.mesh.keeps_to_cluster(&service.host);
     let horizon = Horizon::of(view);
     let resources = cluster::select(view, service).0.into_iter().filter(|c| c.discovery == Discovery::Eds).map(|c| {
         let outlier = c.policy.outlier_detection.as_ref();
@@ -58,6 +60,7 @@ pub(super) fn build(view: &View<'_>, unit: &Unit, renderer: &dyn Renderer) -> Bu
             takes_mtls: c.policy.tls.as_ref().is_none_or(|t| t.mode == TlsMode::IstioMutual),
             tls_alone: c.between_networks,
             node: place.filter(|_| service.node_local).map(|p| p.cluster_node.clone()),
+            cluster: local.then(|| own.clone()),
             both_families: matches!(view.key.families, Families::Dual(_)),
             ranking: Ranking::of(view, service, &c.policy),
             horizon: horizon.clone(),
@@ -83,6 +86,8 @@ struct Assignment {
     tls_alone: bool,
     /// The node whose endpoints alone are sent.
     node: Option<Arc<str>>,
+    /// The cluster whose endpoints alone are sent.
+    cluster: Option<Arc<str>>,
     /// Whether the proxy uses both IP families.
     both_families: bool,
     /// Which endpoints are preferred.
@@ -102,6 +107,7 @@ impl Assignment {
             && (endpoint.tls || !self.tls_alone)
             && endpoint.port_name == self.port_name
             && self.node.as_ref().is_none_or(|n| *n == endpoint.node)
+            && self.cluster.as_ref().is_none_or(|c| *c == endpoint.cluster)
             && selects(&self.labels, &endpoint.labels)
     }
 }

@@ -1,12 +1,14 @@
 //! Filter chains: which connections a listener treats alike, and how.
 
-use super::{connection_manager::Manager, mutual_tls::MutualTls, network_filter::Tcp, provenance};
+use super::{
+    connection_manager::Manager, mutual_tls::MutualTls, network_filter::Tcp, provenance, termination::Termination,
+};
 use crate::{
     id::ObjectRef,
     pb::{
         self,
         envoy::config::{
-            core::v3::CidrRange,
+            core::v3::{CidrRange, TransportSocket},
             listener::v3::{FilterChain, FilterChainMatch},
         },
     },
@@ -29,11 +31,29 @@ pub(super) struct Chain {
     /// What is done with them.
     pub(super) filters: Filters,
     /// TLS that is ended here.
-    pub(super) tls: Option<MutualTls>,
+    pub(super) tls: Option<TlsEnd>,
     /// Whether clients are given little time for a TLS handshake.
     pub(super) short_handshake: bool,
     /// The VirtualService or Sidecar that says what is done with its connections.
     pub(super) rule: Option<ObjectRef>,
+}
+
+/// TLS that a chain ends.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum TlsEnd {
+    /// That between workloads.
+    Mesh(MutualTls),
+    /// That of a server which a Gateway or a Sidecar names.
+    Server(Termination),
+}
+
+impl TlsEnd {
+    fn render(&self) -> TransportSocket {
+        match self {
+            Self::Mesh(tls) => tls.render(),
+            Self::Server(tls) => tls.render(),
+        }
+    }
 }
 
 /// What is done with a connection.
@@ -159,7 +179,7 @@ impl Chain {
                 Filters::Tcp(tcp) => tcp.filters(),
                 Filters::Http(manager) => vec![manager.filter()],
             },
-            transport_socket: self.tls.as_ref().map(MutualTls::render),
+            transport_socket: self.tls.as_ref().map(TlsEnd::render),
             transport_socket_connect_timeout: self.short_handshake.then(|| pb::millis(HANDSHAKE)),
             metadata: self.rule.as_ref().map(provenance::of),
             ..Default::default()

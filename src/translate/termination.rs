@@ -1,4 +1,4 @@
-//! TLS that a gateway ends, with certificates from secrets, from files, or with the mesh's identities.
+//! TLS that a server of a gateway or a port of a sidecar ends, with certificates from secrets, from files, or with the mesh's identities.
 
 use super::tls::{
     CERTIFICATE, ROOTS, TLS, certificate, file, file_certificate, file_roots, names_and_crl, of_agent, of_mesh, served,
@@ -48,7 +48,13 @@ impl Termination {
             );
             return Err(Box::new(Problem::warning(&placed.gateway.source, path, why)));
         }
-        Ok(Self { tls: tls.clone(), identity, mesh: view.snapshot.mesh.clusters.clone(), quic: false })
+        Ok(Self::as_said(view, tls))
+    }
+
+    /// TLS as a server says, of which it is known that it can be.
+    pub(super) fn as_said(view: &View<'_>, tls: &ServerTls) -> Self {
+        let mesh = view.snapshot.mesh.clusters.clone();
+        Self { tls: tls.clone(), identity: view.key.identity, mesh, quic: false }
     }
 
     /// The same over QUIC.

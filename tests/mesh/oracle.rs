@@ -15,8 +15,18 @@ use std::{
     sync::OnceLock,
 };
 
-const OUTPUTS: [&str; 9] =
-    ["node.yaml", "cds.yaml", "eds.yaml", "lds.yaml", "rds.yaml", "sds.yaml", "ecds.yaml", "nds.yaml", "problems.yaml"];
+const OTHERS: [&str; 10] = [
+    "environment.yaml",
+    "node.yaml",
+    "cds.yaml",
+    "eds.yaml",
+    "lds.yaml",
+    "rds.yaml",
+    "sds.yaml",
+    "ecds.yaml",
+    "nds.yaml",
+    "problems.yaml",
+];
 
 /// A golden case.
 pub(crate) struct Case {
@@ -36,7 +46,7 @@ pub(crate) fn cases() -> Vec<Case> {
         paths
     };
     let file_name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let is_input = |path: &PathBuf| !OUTPUTS.contains(&file_name(path).as_str());
+    let is_input = |path: &PathBuf| !OTHERS.contains(&file_name(path).as_str());
     list(&root)
         .into_iter()
         .map(|dir| Case { name: file_name(&dir), inputs: list(&dir).into_iter().filter(is_input).collect(), dir })
@@ -93,7 +103,7 @@ fn envoy_accepts_every_golden_case_from_a_control_plane() {
         // Proxies of some cases listen on 8080 and 15080, in the same namespace.
         let ports = Ports { http: 15980, ..Ports::standard("127.0.0.1") };
         let discovery = format!("127.0.0.1:{}", ports.grpc).parse().expect("an address");
-        let mut control_plane = ControlPlane::start(&network.node(), ports, &config, &log);
+        let mut control_plane = ControlPlane::start_with(&network.node(), ports, &config, &log, environment(case));
         let admin = ([127, 0, 0, 1], 15000).into();
         let bootstrap = Bootstrap { node: node(case), discovery, admin, delta: true, whole: None };
         let mut envoy = Envoy::start(&network.node(), &bootstrap, &dir, &case.name);
@@ -130,7 +140,7 @@ pub(crate) fn with_files(text: &str) -> String {
 /// What `mainsheet translate` prints for a case.
 fn translate(case: &Case) -> Value {
     let mut command = Command::new(program());
-    command.arg("translate");
+    command.envs(environment(case)).arg("translate");
     for input in &case.inputs {
         command.arg("-f").arg(input);
     }
@@ -149,6 +159,12 @@ fn translate(case: &Case) -> Value {
     assert!(matches!(output.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// What the case sets in the control plane's environment.
+fn environment(case: &Case) -> BTreeMap<String, String> {
+    let text = fs::read_to_string(case.dir.join("environment.yaml")).unwrap_or_default();
+    serde_norway::from_str::<Option<_>>(&text).expect("names and texts").unwrap_or_default()
 }
 
 /// A bootstrap with all resources in it, and in each other where one names another: `--mode validate` looks at

@@ -36,7 +36,7 @@ const CIPHERS: &[&str] = &[
 const CURVES: &[&str] = &["X25519", "P-256", "P-384", "P-521", "P-224", "X25519MLKEM768"];
 
 /// Reads TLS at a server that clients speak TLS to.
-pub(super) fn server_tls(found: &mut Findings<'_>, path: &FieldPath, tls: &api::ServerTls) -> ServerTls {
+pub(in crate::parse) fn server_tls(found: &mut Findings<'_>, path: &FieldPath, tls: &api::ServerTls) -> ServerTls {
     let mode = mode(found, &path.field("mode"), &tls.mode).unwrap_or(ServerTlsMode::Passthrough);
     let insecure = tls.insecure_skip_verify.unwrap_or(false);
     check(found, path, tls, mode);

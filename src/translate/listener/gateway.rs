@@ -18,7 +18,7 @@ use crate::{
         Built, Input, Renderer, Resource,
         access_log::AccessLog,
         connection_manager::{Manager, Routes, Settings},
-        filter_chain::{Chain, Filters, Match},
+        filter_chain::{Chain, Filters, Match, TlsEnd},
         guard::{self, Guard},
         part::{Affected, Unit},
         termination::Termination,
@@ -77,8 +77,8 @@ fn openings<'a>(view: &View<'a>) -> impl Iterator<Item = &'a Opening> + use<'a> 
 }
 
 fn addresses(view: &View<'_>, opening: &Opening) -> Vec<Arc<str>> {
-    match opening.bind {
-        Some(ip) => vec![ip.to_string().into()],
+    match &opening.bind {
+        Some(address) => vec![address.clone()],
         None => wildcards(view),
     }
 }
@@ -171,10 +171,12 @@ impl<'a> Assembly<'a> {
         let source = placed.gateway.source.clone();
         let takes = Match { server_names: names, ..Match::default() };
         if let (Some(manager), Some(tls)) = (quic, &tls) {
-            let chain = Chain::http(takes.clone(), manager);
-            self.quic.push(GatewayChain { chain, tls: Some(tls.clone().over_quic()), source: source.clone() });
+            let tls = Some(TlsEnd::Server(tls.clone().over_quic()));
+            let chain = Chain { tls, ..Chain::http(takes.clone(), manager) };
+            self.quic.push(GatewayChain { chain, source: source.clone() });
         }
-        self.chains.push(GatewayChain { chain: Chain::http(takes, manager), tls, source });
+        let chain = Chain { tls: tls.map(TlsEnd::Server), ..Chain::http(takes, manager) };
+        self.chains.push(GatewayChain { chain, source });
     }
 
     /// Those of a chain's names that no earlier chain has; `None` where none is left. `*` is for all names, which a
@@ -206,11 +208,11 @@ impl<'a> Assembly<'a> {
     }
 
     /// Adds a chain that passes connections on.
-    pub(super) fn add(&mut self, mut chain: Chain, tls: Option<Termination>, source: &ObjectRef) {
+    pub(super) fn add(&mut self, mut chain: Chain, source: &ObjectRef) {
         if let Filters::Tcp(tcp) = &mut chain.filters {
             tcp.guard = self.guard.clone();
         }
-        self.chains.push(GatewayChain { chain, tls, source: source.clone() });
+        self.chains.push(GatewayChain { chain, source: source.clone() });
     }
 
     fn statistics(&self, quic: bool) -> String {
@@ -228,7 +230,7 @@ impl<'a> Assembly<'a> {
             addresses: self.addresses.clone(),
             port: self.opening.port,
             quic,
-            inspects: !quic && chains.iter().any(|c| c.tls.is_some() || !c.chain.takes.server_names.is_empty()),
+            inspects: !quic && chains.iter().any(|c| c.chain.tls.is_some() || !c.chain.takes.server_names.is_empty()),
             proxy_protocol: !quic && self.settings.takes_proxy_protocol(),
             exact_balance: self.view.key.face.as_ref().is_some_and(|f| f.settings.outbound_exact_balance),
             log: AccessLog::of(mesh),
@@ -252,14 +254,12 @@ pub(super) fn hosts_path(placed: &Placed) -> FieldPath {
 #[derive(Hash)]
 struct GatewayChain {
     chain: Chain,
-    tls: Option<Termination>,
     source: ObjectRef,
 }
 
 impl Input for GatewayChain {
     fn render(&self) -> Resource {
-        let mut chain = self.chain.render();
-        chain.transport_socket = self.tls.as_ref().map(Termination::render);
+        let chain = self.chain.render();
         let guard = match &self.chain.filters {
             Filters::Tcp(tcp) => &tcp.guard,
             Filters::Http(manager) => &manager.guard,

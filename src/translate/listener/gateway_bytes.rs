@@ -13,7 +13,7 @@ use crate::{
     snapshot::Placed,
     translate::{
         cluster::{between_networks, stat::Subject},
-        filter_chain::{Chain, Match},
+        filter_chain::{Chain, Match, TlsEnd},
         network_filter::Tcp,
         termination::Termination,
     },
@@ -100,14 +100,14 @@ fn to_any_service(assembly: &mut Assembly<'_>, placed: &Placed) {
                     counted(view, Tcp::to(cluster), &Subject::outbound(service, subset, (port.number, &port.name)));
                 let tcp = governed(&site, rule.as_deref(), subset, tcp);
                 let takes = Match { server_names: names, protocols: MESH_PROTOCOLS, ..Match::default() };
-                assembly.add(Chain::tcp(takes, Tcp { tunnel: None, ..tcp }), None, &placed.gateway.source);
+                assembly.add(Chain::tcp(takes, Tcp { tunnel: None, ..tcp }), &placed.gateway.source);
             }
         }
     }
 }
 
 fn add(assembly: &mut Assembly<'_>, chain: Chain, tls: Option<Termination>, rule: &ObjectRef) {
-    assembly.add(Chain { rule: Some(rule.clone()), ..chain }, tls, rule);
+    assembly.add(Chain { rule: Some(rule.clone()), tls: tls.map(TlsEnd::Server), ..chain }, rule);
 }
 
 /// Whether a server and a VirtualService have a host in common.

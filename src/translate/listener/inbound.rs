@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     id::{ObjectRef, ResourceType},
-    model::{IdentitySource, Interception, MtlsMode, Role},
+    model::{IdentitySource, Interception, MtlsMode, Role, Sidecar},
     pb::{
         self,
         envoy::config::{core::v3::TrafficDirection, listener::v3::Listener},
@@ -28,6 +28,7 @@ use crate::{
         guard::{self, Guard},
         mutual_tls::MutualTls,
         part::{Affected, Unit},
+        termination::Termination,
     },
 };
 use prost::Message;
@@ -61,6 +62,7 @@ pub(in crate::translate) fn build(view: &View<'_>, renderer: &dyn Renderer) -> B
         problems.extend(closed(view));
         problems.extend(guard::problems(view));
     }
+    problems.extend(view.key.sidecar.iter().flat_map(|sidecar| held_by_mesh(view, sidecar)));
     let guard = Guard::of(view, renderer);
     let inbound = captured.then(|| Inbound::captured(view, &arrivals));
     let real = arrivals.iter().filter(|a| a.real).map(|arrival| Inbound::at(view, arrival));
@@ -90,6 +92,17 @@ fn closed(view: &View<'_>) -> Option<Problem> {
     );
     let source = mtls.sources.last().filter(|_| strict)?;
     Some(Problem::warning(source, FieldPath::new("spec").field("mtls"), message))
+}
+
+/// What is wrong where a Sidecar has TLS end at a port that takes the mesh's.
+fn held_by_mesh(view: &View<'_>, sidecar: &Sidecar) -> Vec<Problem> {
+    let ports = sidecar.ingress.iter().enumerate().filter(|(_, l)| l.tls.is_some());
+    let held = ports.filter(|(_, l)| mode(view, Some(l.port.number)) != Mode::Disable);
+    let at = |i| FieldPath::new("spec").field("ingress").index(i).field("tls");
+    let message = |port| {
+        format!("has no effect while the port takes mutual TLS; let a PeerAuthentication say DISABLE for port {port}")
+    };
+    held.map(|(i, l)| Problem::warning(&sidecar.source, at(i), message(l.port.number))).collect()
 }
 
 /// Everything that a listener is made from.
@@ -179,6 +192,8 @@ impl Inbound {
 }
 
 fn port(view: &View<'_>, arrival: &Arrival<'_>) -> InboundPort {
+    let mode = mode(view, Some(arrival.port));
+    let own_tls = arrival.named.and_then(|n| n.tls.as_ref()).filter(|_| mode == Mode::Disable);
     InboundPort {
         target: Some(arrival.port),
         at: Some(arrival.port),
@@ -186,7 +201,8 @@ fn port(view: &View<'_>, arrival: &Arrival<'_>) -> InboundPort {
         port: arrival.shown.0,
         host: arrival.host.clone(),
         protocol: arrival.protocol,
-        mode: mode(view, Some(arrival.port)),
+        mode,
+        own_tls: own_tls.map(|tls| Termination::as_said(view, tls)),
         stat_name: arrival.stat_of_bytes(view),
         rule: arrival.named.is_some().then(|| arrival.source.clone()),
     }

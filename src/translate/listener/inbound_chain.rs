@@ -8,10 +8,11 @@ use crate::{
     translate::{
         access_log::AccessLog,
         connection_manager::{Manager, Routes, Settings},
-        filter_chain::{Chain, Filters, Match, PLAINTEXT_HTTP, Transport},
+        filter_chain::{Chain, Filters, Match, PLAINTEXT_HTTP, TlsEnd, Transport},
         guard::Guard,
         mutual_tls::MutualTls,
         network_filter::{BLACK_HOLE, Tcp},
+        termination::Termination,
     },
 };
 use std::sync::Arc;
@@ -53,6 +54,8 @@ pub(super) struct InboundPort {
     pub(super) protocol: Protocol,
     /// Whether it takes mutual TLS.
     pub(super) mode: Mode,
+    /// TLS of the workload's own that ends here, where it takes no mutual TLS.
+    pub(super) own_tls: Option<Termination>,
     /// What its bytes are called in statistics, where that is not the cluster.
     pub(super) stat_name: Option<Arc<str>>,
     /// The Sidecar that says so.
@@ -112,6 +115,7 @@ impl InboundPort {
             host: "".into(),
             protocol: Protocol::Auto,
             mode,
+            own_tls: None,
             stat_name: None,
             rule: None,
         }
@@ -135,7 +139,11 @@ impl InboundPort {
                 ..Chain::tcp(takes, Tcp::to(BLACK_HOLE))
             }];
         }
-        rows(self.mode, self.protocol).into_iter().map(|row| self.chain(common, row)).collect()
+        let rows = match &self.own_tls {
+            Some(_) => vec![(Transport::Tls, &[] as &[_], self.protocol.is_http(), true)],
+            None => rows(self.mode, self.protocol),
+        };
+        rows.into_iter().map(|row| self.chain(common, row)).collect()
     }
 
     fn chain(&self, common: &Common, (transport, protocols, requests, ends_tls): Row) -> Chain {
@@ -143,7 +151,10 @@ impl InboundPort {
             name: self.name(requests),
             takes: Match { port: self.at, transport: Some(transport), protocols, ..Match::default() },
             filters: if requests { Filters::Http(self.manager(common)) } else { Filters::Tcp(self.tcp(common)) },
-            tls: ends_tls.then(|| common.tls.clone()),
+            tls: ends_tls.then(|| match &self.own_tls {
+                Some(own) => TlsEnd::Server(own.clone()),
+                None => TlsEnd::Mesh(common.tls.clone()),
+            }),
             short_handshake: false,
             rule: self.rule.clone(),
         }

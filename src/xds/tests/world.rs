@@ -295,6 +295,7 @@ impl Op {
             Some(WorkloadEndpoint::Unix("/a.sock".into())),
         ];
         IngressListener {
+            tls: None,
             port: ListenerPort { number, protocol: self.pick(at + 1, &PROTOCOLS).0, name: "".into() },
             bind: self.how[at].is_multiple_of(5).then(|| "127.0.0.9".into()),
             captured: self.pick(at, &[None, Some(true), Some(false)]),

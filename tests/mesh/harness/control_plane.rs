@@ -7,7 +7,10 @@ use super::{
     process::{Process, User, command},
 };
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 /// Where mainsheet listens.
 #[derive(Clone, Debug)]
@@ -48,6 +51,9 @@ pub(crate) fn free_port() -> u16 {
     listener.local_addr().expect("an address").port()
 }
 
+/// Variables of an environment, with their values.
+pub(crate) type Environment = BTreeMap<String, String>;
+
 /// A running mainsheet.
 #[derive(Debug)]
 pub(crate) struct ControlPlane {
@@ -55,6 +61,7 @@ pub(crate) struct ControlPlane {
     ports: Ports,
     config: PathBuf,
     log: PathBuf,
+    environment: Environment,
     process: Process,
     client: Client,
 }
@@ -62,10 +69,15 @@ pub(crate) struct ControlPlane {
 impl ControlPlane {
     /// Starts mainsheet on a directory of files, and waits until it is ready.
     pub(crate) fn start(place: &Place, ports: Ports, config: &Path, log: &Path) -> Self {
-        let process = launch(place, &ports, config, log);
+        Self::start_with(place, ports, config, log, Environment::new())
+    }
+
+    /// The same with these variables in its environment.
+    pub(crate) fn start_with(place: &Place, ports: Ports, config: &Path, log: &Path, environment: Environment) -> Self {
+        let process = launch(place, &ports, config, log, &environment);
         let client = Client::new(place);
         let (place, config, log) = (place.clone(), config.to_owned(), log.to_owned());
-        let mut control_plane = Self { place, ports, config, log, process, client };
+        let mut control_plane = Self { place, ports, config, log, environment, process, client };
         control_plane.wait_ready();
         control_plane
     }
@@ -87,7 +99,7 @@ impl ControlPlane {
 
     /// Starts it again after it ended.
     pub(crate) fn restart(&mut self) {
-        self.process = launch(&self.place, &self.ports, &self.config, &self.log);
+        self.process = launch(&self.place, &self.ports, &self.config, &self.log, &self.environment);
         self.wait_ready();
     }
 
@@ -124,8 +136,9 @@ impl ControlPlane {
     }
 }
 
-fn launch(place: &Place, ports: &Ports, config: &Path, log: &Path) -> Process {
+fn launch(place: &Place, ports: &Ports, config: &Path, log: &Path, environment: &Environment) -> Process {
     let mut command = command(place, &program(), User::Own);
+    command.envs(environment);
     let at = |port: u16| format!("{}:{port}", ports.address);
     command.arg("discovery").arg("--config-dir").arg(config);
     command.args(["--grpc-addr", &at(ports.grpc), "--http-addr", &at(ports.http)]);

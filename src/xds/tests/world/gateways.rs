@@ -8,7 +8,7 @@ use crate::{
         ServerTlsMode,
     },
 };
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 impl Op {
     pub(super) fn gateway(&self) -> (ObjectRef, Object) {
@@ -23,7 +23,7 @@ impl Op {
             port: PORTS[usize::from(self.how[at]) % 4],
             port_name: format!("p{at}").into(),
             protocol,
-            bind: self.how[at].is_multiple_of(5).then(|| IpAddr::from([10, 9, 9, 9])),
+            bind: self.how[at].is_multiple_of(5).then(|| "10.9.9.9".into()),
             hosts: hosts(at),
             redirect: tls.is_none() && self.how[at].is_multiple_of(4),
             tls: tls.map(|mode| ServerTls {
