@@ -1,7 +1,7 @@
 # Everything that is done with this source tree. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build test unit mesh demo bench fuzz cluster-tools lint fmt golden clean
+.PHONY: help tools build test unit mesh demo bench fuzz cluster-tools cluster-test lint fmt golden clean
 
 CARGO ?= cargo
 # The tests name Envoy by this; it lies in a cache outside the source tree.
@@ -20,6 +20,7 @@ test: tools lint ## all tests: formatting, lints, unit tests, goldens, real Envo
 	$(CARGO) build --locked --bins --examples
 	$(CARGO) test --locked --lib --examples
 	$(CARGO) test --locked --test mesh
+	@$(MAKE) --no-print-directory cluster-test
 	@$(CARGO) run --quiet --locked --example demo
 
 unit: ## the tests that need no Envoy and no root
@@ -32,6 +33,9 @@ mesh: tools ## the tests with real Envoys alone
 demo: tools ## a small shop with a real Envoy beside each workload (KEEP=1 leaves it up)
 	$(CARGO) build --locked --bins --example echo --example demo
 	@$(CARGO) run --quiet --locked --example demo
+
+cluster-test: cluster-tools ## the tests against a real Kubernetes API server
+	$(CARGO) test --locked --test cluster
 
 cluster-tools: ## build a real Kubernetes from its Go modules, for tests (root; minutes once, then cached)
 	@tests/cluster/build.sh

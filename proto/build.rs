@@ -60,7 +60,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// The directory of a package that this one depends on.
 fn package_dir(name: &str) -> Result<PathBuf, Box<dyn Error>> {
     let output = Command::new(env::var("CARGO")?)
-        .args(["metadata", "--format-version=1", "--offline", "--manifest-path"])
+        // Packages for other platforms need not be here.
+        .args(["metadata", "--format-version=1", "--offline", "--filter-platform", &env::var("TARGET")?])
+        .arg("--manifest-path")
         .arg(Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("Cargo.toml"))
         .output()?;
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)

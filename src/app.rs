@@ -3,34 +3,37 @@
 
 mod identity;
 mod log;
+mod origin;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use crate::{
     agent,
     config::{self, Address, Discovery, Place, Serving},
     debug::{self, Debug},
+    id::Shared,
     model::{KeyLocator, Mesh},
     parse::{self, Context},
-    plan::World,
     snapshot::Snapshot,
-    source::{files, keys},
+    source::keys,
     store::{self, Reader},
     xds::{self, DebugHook, Registry, Server},
 };
 use anyhow::{Context as _, Result, anyhow, bail};
 use identity::Identity;
+use origin::Origin;
 use std::{
     collections::BTreeSet,
-    fs,
+    fmt,
     future::IntoFuture as _,
     io,
     net::SocketAddr,
-    path::Path,
     process::ExitCode,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
+use token::Judge;
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -78,7 +81,6 @@ pub fn agent(options: config::Agent) -> Result<ExitCode> {
 }
 
 /// A control plane that has its ports and does not serve yet.
-#[derive(Debug)]
 pub struct App {
     options: Discovery,
     started: Instant,
@@ -86,6 +88,14 @@ pub struct App {
     http: Option<TcpListener>,
     monitoring: Option<TcpListener>,
     secure: Option<TcpListener>,
+    /// The cluster that the objects are in, where they are in one.
+    cluster: Option<kube::Client>,
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").field("options", &self.options).finish_non_exhaustive()
+    }
 }
 
 impl App {
@@ -96,12 +106,7 @@ impl App {
     /// When a port cannot be had or a directory cannot be read; the text names the flag.
     pub async fn bind(options: Discovery) -> Result<Self> {
         let started = Instant::now();
-        for dir in &options.input.config_dirs {
-            readable(dir).with_context(|| format!("--config-dir {}", dir.display()))?;
-        }
-        if let Some(file) = &options.input.mesh_config {
-            readable(file).with_context(|| format!("--mesh-config {}", file.display()))?;
-        }
+        let cluster = origin::find(&options.input).await?;
         let listen = &options.listen;
         let grpc = bind("--grpc-addr", &listen.grpc_addr).await?;
         let http = bind("--http-addr", &listen.http_addr).await?;
@@ -110,7 +115,7 @@ impl App {
             Some(_) => bind("--secure-grpc-addr", &listen.secure_grpc_addr).await?,
             None => None,
         };
-        Ok(Self { options, started, grpc, http, monitoring, secure })
+        Ok(Self { options, started, grpc, http, monitoring, secure, cluster })
     }
 
     /// The addresses of the ports for gRPC, HTTP and monitoring, where they are not turned off.
@@ -131,7 +136,7 @@ impl App {
     pub async fn run(self, mut stop: impl AsyncFnMut()) -> Result<()> {
         let limit = self.options.serving.shutdown_duration;
         let (down, shutdown) = watch::channel(false);
-        let Running { mut background, mut servers, registry } = self.start(shutdown)?;
+        let Running { mut background, mut servers, registry } = self.start(shutdown).await?;
         tokio::select! {
             () = stop() => {}
             Some(ended) = background.join_next() => return Err(early(ended)),
@@ -150,9 +155,9 @@ impl App {
         Ok(())
     }
 
-    fn start(self, shutdown: watch::Receiver<bool>) -> Result<Running> {
+    async fn start(self, shutdown: watch::Receiver<bool>) -> Result<Running> {
         let addresses = self.addresses();
-        let Self { options, started, grpc, http, monitoring, secure } = self;
+        let Self { options, started, grpc, http, monitoring, secure, cluster } = self;
         let Discovery { input, serving, authority, keys, unused, .. } = options;
         for (flag, why) in unused.iter() {
             tracing::info!("--{flag} has no meaning here: {why}");
@@ -160,15 +165,17 @@ impl App {
         let (context, said) = context(&input.place);
         said.iter().for_each(|text| tracing::warn!("in the environment: {text}"));
         let (writer, reader, store) = store::new(Snapshot::new((*context.mesh).clone()), pace(&serving));
-        let (pending, waiting) = watch::channel(vec!["files"]);
-        // An authority is made before anything is served, and is then told what it is for by the files themselves.
-        let settings = || World::load(&input.config_dirs, input.mesh_config.as_deref(), &context);
-        let mesh = || settings().map(|world| world.snapshot.mesh);
-        let identity = Identity::open(&authority, &input.place, &reader, mesh)?;
+        let place = input.place.clone();
+        let origin = Origin::new(input, context, cluster);
+        let (pending, waiting) = watch::channel(vec![origin.name().to_owned()]);
+        let (mesh, judge) = before_identity(&origin, &authority).await?;
+        let mesh = || mesh.ok_or_else(|| io::Error::other("there are no settings"));
+        let identity = Identity::open(&authority, &place, &reader, judge, mesh)?;
         let served = identity.as_ref().map(Identity::secrets);
         let age = authority.max_stream_age;
         let (server, mut debug) = server(&reader, &shutdown, &waiting, &serving, (served, age));
         debug.identity = identity.as_ref().map(Identity::shown);
+        debug.cluster = origin.health();
         let registry = debug.registry.clone();
 
         let mut background = Tasks::new();
@@ -176,24 +183,19 @@ impl App {
             store.run().await;
             ("the store", Ok(()))
         });
-        let files = files::Options {
-            paths: input.config_dirs,
-            settings: input.mesh_config,
-            poll: input.poll_interval,
-            context,
-        };
         let (tried, attempts) = watch::channel(BTreeSet::new());
         let fetching = keys::watch(key_options(keys), writer.clone(), reader.snapshots.clone(), tried);
         background.spawn(async {
             fetching.await;
             ("fetching keys", Ok(()))
         });
-        let synced = move || {
+        let synced = move |pending| {
             announce(addresses, &reader.snapshots.borrow(), started);
             let wanted = reader.snapshots.borrow().wanted_keys().into_keys().collect();
             tokio::spawn(ready_with_keys(wanted, attempts, pending));
         };
-        background.spawn(async { ("the file source", files::watch(files, writer, synced).await.map_err(Into::into)) });
+        background
+            .spawn(async { ("reading the objects", origin.watch(writer, pending, synced).await.map_err(Into::into)) });
 
         let mut servers = Tasks::new();
         if let Some(identity) = identity {
@@ -231,6 +233,25 @@ impl App {
     }
 }
 
+/// What an authority needs before anything is served, where there is one: the settings say what it is for, and the
+/// cluster has signed tokens.
+async fn before_identity(
+    origin: &Origin,
+    authority: &config::Authority,
+) -> io::Result<(Option<Shared<Mesh>>, Option<Judge>)> {
+    if authority.ca_dir.is_none() {
+        return Ok((None, None));
+    }
+    let mesh = origin.mesh().await?;
+    Ok(match origin.client() {
+        Some(client) => {
+            let judge = Judge::of(client, authority.verify_tokens_offline, &authority.token_audiences);
+            (Some(mesh), Some(judge.await))
+        }
+        None => (Some(mesh), None),
+    })
+}
+
 /// Tasks with what people call them.
 type Tasks = JoinSet<(&'static str, Result<()>)>;
 
@@ -255,7 +276,7 @@ fn early(ended: Result<(&'static str, Result<()>), JoinError>) -> anyhow::Error 
 fn server(
     reader: &Reader,
     shutdown: &watch::Receiver<bool>,
-    pending: &watch::Receiver<Vec<&'static str>>,
+    pending: &watch::Receiver<Vec<String>>,
     serving: &Serving,
     (secrets, max_age): (Option<Arc<dyn xds::Secrets>>, Duration),
 ) -> (Server, Debug) {
@@ -278,7 +299,7 @@ fn server(
     let registry = Arc::new(Registry::default());
     let server = Server::new(reader.snapshots.clone(), shutdown.clone(), Some(hook), registry.clone(), options);
     let (snapshots, metrics) = (reader.snapshots.clone(), server.metrics().clone());
-    let debug = Debug { snapshots, registry, metrics, pending: pending.clone(), identity: None };
+    let debug = Debug { snapshots, registry, metrics, pending: pending.clone(), identity: None, cluster: None };
     (server, pages.get_or_init(|| debug).clone())
 }
 
@@ -287,7 +308,7 @@ async fn serve_grpc(
     server: Server,
     listener: TcpListener,
     shutdown: watch::Receiver<bool>,
-    pending: watch::Receiver<Vec<&'static str>>,
+    pending: watch::Receiver<Vec<String>>,
 ) -> Result<()> {
     match until_ready(shutdown, pending).await {
         true => server.serve(listener).await.map_err(Into::into),
@@ -296,7 +317,7 @@ async fn serve_grpc(
 }
 
 /// Waits until there is a world, and says whether there is one.
-async fn until_ready(mut shutdown: watch::Receiver<bool>, mut pending: watch::Receiver<Vec<&'static str>>) -> bool {
+async fn until_ready(mut shutdown: watch::Receiver<bool>, mut pending: watch::Receiver<Vec<String>>) -> bool {
     tokio::select! {
         _ = shutdown.wait_for(|down| *down) => false,
         _ = pending.wait_for(Vec::is_empty) => true,
@@ -307,7 +328,7 @@ async fn until_ready(mut shutdown: watch::Receiver<bool>, mut pending: watch::Re
 async fn ready_with_keys(
     wanted: BTreeSet<KeyLocator>,
     mut attempts: watch::Receiver<BTreeSet<KeyLocator>>,
-    pending: watch::Sender<Vec<&'static str>>,
+    pending: watch::Sender<Vec<String>>,
 ) {
     let tried = attempts.wait_for(|tried| wanted.is_subset(tried));
     if time::timeout(KEYS_AT_START, tried).await.is_err() {
@@ -360,13 +381,6 @@ fn announce(addresses: [Option<SocketAddr>; 3], snapshot: &Snapshot, started: In
         millis = started.elapsed().as_millis(),
         "serving"
     );
-}
-
-fn readable(path: &Path) -> io::Result<()> {
-    match fs::metadata(path)?.is_dir() {
-        true => fs::read_dir(path).map(drop),
-        false => fs::File::open(path).map(drop),
-    }
 }
 
 async fn bind(flag: &str, address: &Address) -> Result<Option<TcpListener>> {

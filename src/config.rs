@@ -49,9 +49,14 @@ pub struct Discovery {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Input")]
 pub struct Input {
-    /// A directory (or file) of YAML or JSON that holds the objects, and is watched; may be given several times.
-    #[arg(long = "config-dir", alias = "configDir", value_name = "DIR", required = true)]
+    /// A directory (or file) of YAML or JSON that holds the objects, and is watched; may be given several times. Without
+    /// it they are those of a Kubernetes cluster.
+    #[arg(long = "config-dir", alias = "configDir", value_name = "DIR", conflicts_with = "kubeconfig")]
     pub config_dirs: Vec<PathBuf>,
+    /// The cluster that holds the objects; without it and --config-dir that of KUBECONFIG, of ~/.kube/config, or of the
+    /// pod that this is.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
     /// The mesh's settings, a MeshConfig as YAML; without it those of the ConfigMap `istio` among the objects.
     #[arg(long, alias = "meshConfig", value_name = "FILE")]
     pub mesh_config: Option<PathBuf>,

@@ -16,6 +16,7 @@ use crate::{
     peer::Authenticator,
     problem::Problem,
     snapshot::Snapshot,
+    source::kubernetes::Health,
     xds::{Connection, Metrics, Registry},
 };
 use axum::{
@@ -39,9 +40,11 @@ pub struct Debug {
     /// What serving them took.
     pub metrics: Arc<Metrics>,
     /// What is still waited for before this process is ready, by name; empty once it is.
-    pub pending: watch::Receiver<Vec<&'static str>>,
+    pub pending: watch::Receiver<Vec<String>>,
     /// Who signs certificates and who checks callers, where there are such.
     pub identity: Option<Identity>,
+    /// How it stands with the cluster that the objects are in, where they are in one.
+    pub cluster: Option<Health>,
 }
 
 /// Who signs certificates, and who checks callers.
@@ -97,12 +100,20 @@ fn version() -> String {
     format!("mainsheet {}\n", env!("CARGO_PKG_VERSION"))
 }
 
-/// `/ready`: 200 once everything is there, else 503 and what is waited for.
+/// `/ready`: 200 once everything is there, else 503 and what is waited for. A cluster that is lost later is told: what
+/// it held is served on.
 async fn ready(State(debug): State<Debug>) -> Response {
     let pending = debug.pending.borrow().clone();
-    match pending.is_empty() {
-        true => StatusCode::OK.into_response(),
-        false => page::refuse(StatusCode::SERVICE_UNAVAILABLE, format!("waiting for {}\n", pending.join(", "))),
+    if !pending.is_empty() {
+        let text = format!("waiting for {}\n", pending.join(", "));
+        return page::refuse(StatusCode::SERVICE_UNAVAILABLE, text);
+    }
+    match debug.cluster.as_ref().and_then(Health::lost) {
+        None => StatusCode::OK.into_response(),
+        Some((since, kinds, why)) => {
+            let (since, kinds) = (since.as_secs(), kinds.join(", "));
+            format!("serving what was known {since} s ago of {kinds}, which cannot be read: {why}\n").into_response()
+        }
     }
 }
 

@@ -72,12 +72,23 @@ pub type Parsed<T> = (Option<T>, Vec<Problem>);
 
 /// Parses an object of any kind. The kind is told from `apiVersion` and `kind`.
 pub fn object(raw: &Value, context: &Context) -> Change {
-    let id = meta(raw).object;
+    let Meta { object: id, labels, .. } = meta(raw);
+    let group = group(raw["apiVersion"].as_str().unwrap_or_default());
+    let of_mesh = group.ends_with("istio.io");
+    if of_mesh && labels.get("istio.io/rev").is_some_and(|of| !is_revision(of, context)) {
+        // It is for another control plane, and as good as not there.
+        return Change { object: id, state: State::Gone, problems: Vec::new(), raw: None };
+    }
     let (object, problems) = read(&id, raw, context);
     let state = object.map_or(State::Bad, |o| State::Is(Box::new(o)));
-    let group = group(raw["apiVersion"].as_str().unwrap_or_default());
-    let shown = group.ends_with("istio.io") || group == "gateway.networking.k8s.io";
+    let shown = of_mesh || group == "gateway.networking.k8s.io";
     Change { object: id, state, problems, raw: shown.then(|| Arc::new(raw.clone())) }
+}
+
+/// Whether a revision is this control plane's.
+fn is_revision(name: &str, context: &Context) -> bool {
+    let default = |name: &str| matches!(name, "" | "default");
+    *name == *context.revision || default(name) && default(&context.revision)
 }
 
 /// Parses the mesh's settings where they are a file of their own, which is known by this name.
@@ -86,6 +97,11 @@ pub fn settings(name: &str, raw: &Value, context: &Context) -> Change {
     let (mesh, problems) = mesh::mesh_config(&object, &FieldPath::default(), raw, context);
     let state = mesh.map_or(State::Bad, |mesh| State::Is(Box::new(Object::Mesh(Box::new(mesh)))));
     Change { object, state, problems, raw: None }
+}
+
+/// The name of the ConfigMap that holds the mesh's settings, in the system namespace.
+pub fn settings_name(context: &Context) -> String {
+    mesh::settings_name(context)
 }
 
 /// The group of an `apiVersion`; empty for Kubernetes' core.

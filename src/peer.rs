@@ -5,6 +5,7 @@
 mod jwks;
 mod jwt;
 mod metrics;
+mod review;
 mod token;
 
 use crate::{
@@ -20,6 +21,7 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 pub use jwks::Keys;
 pub use jwt::{Claims, Refusal};
 pub use metrics::Metrics;
+pub use review::Reviewer;
 pub use token::{Mint, TokenError};
 
 /// A client that has proved who it is.
@@ -83,6 +85,7 @@ pub type Domains = Box<dyn Fn() -> Vec<Arc<str>> + Send + Sync>;
 pub struct Authenticator {
     domains: Domains,
     issuers: Vec<Arc<Issuer>>,
+    reviewer: Option<Reviewer>,
     metrics: Metrics,
 }
 
@@ -95,7 +98,18 @@ impl fmt::Debug for Authenticator {
 impl Authenticator {
     /// One that takes certificates of these trust domains, and tokens of these issuers.
     pub fn new(domains: Domains, issuers: Vec<Arc<Issuer>>) -> Self {
-        Self { domains, issuers, metrics: Metrics::default() }
+        Self { domains, issuers, reviewer: None, metrics: Metrics::default() }
+    }
+
+    /// One that also asks a cluster about tokens of others than the issuers.
+    #[must_use]
+    pub fn with_reviewer(self, reviewer: Option<Reviewer>) -> Self {
+        Self { reviewer, ..self }
+    }
+
+    /// Who asks the cluster, where somebody does.
+    pub fn reviewer(&self) -> Option<&Reviewer> {
+        self.reviewer.as_ref()
     }
 
     /// What it counts.
@@ -110,19 +124,42 @@ impl Authenticator {
     ///
     /// Why it has proved nothing: not for the client's eyes.
     pub fn authenticate(&self, evidence: Evidence<'_>, now: u64) -> Result<Caller, Refusal> {
+        self.note(self.judge(evidence, now), now)
+    }
+
+    /// The same, and asks the cluster about a token that nobody known has signed.
+    ///
+    /// # Errors
+    ///
+    /// Why it has proved nothing: not for the client's eyes.
+    pub async fn authenticate_by_all(&self, evidence: Evidence<'_>, now: u64) -> Result<Caller, Refusal> {
+        let judged = self.judge(evidence, now);
+        let (Err(Refusal::Issuer), Some(reviewer), Some(token)) = (&judged, &self.reviewer, evidence.token) else {
+            return self.note(judged, now);
+        };
+        let reviewed = reviewer.review(token, now).await;
+        self.note(reviewed.and_then(|claims| self.bearer(&claims)), now)
+    }
+
+    /// Counts what was found.
+    fn note(&self, judged: Result<Caller, Refusal>, now: u64) -> Result<Caller, Refusal> {
+        match &judged {
+            Ok(caller) => self.metrics.accepted(caller.proof),
+            Err(why) => self.metrics.refused(*why, now),
+        }
+        judged
+    }
+
+    fn judge(&self, evidence: Evidence<'_>, now: u64) -> Result<Caller, Refusal> {
         let mut refusal = Refusal::Nothing;
         let by_certificate = evidence.certificate.map(|der| self.by_certificate(der, now));
         let by_token = || evidence.token.map(|token| self.by_token(token, now));
         for attempt in by_certificate.into_iter().chain(std::iter::once_with(by_token).flatten()) {
             match attempt {
-                Ok(caller) => {
-                    self.metrics.accepted(caller.proof);
-                    return Ok(caller);
-                }
+                Ok(caller) => return Ok(caller),
                 Err(why) => refusal = why,
             }
         }
-        self.metrics.refused(refusal, now);
         Err(refusal)
     }
 
@@ -147,7 +184,11 @@ impl Authenticator {
     }
 
     fn by_token(&self, token: &str, now: u64) -> Result<Caller, Refusal> {
-        let claims = jwt::verify(token, &self.issuers, now)?;
+        self.bearer(&jwt::verify(token, &self.issuers, now)?)
+    }
+
+    /// The account that a good token is of.
+    fn bearer(&self, claims: &Claims) -> Result<Caller, Refusal> {
         let (namespace, account) = claims.account().ok_or(Refusal::Subject)?;
         let domains = (self.domains)();
         let domain = domains.first().ok_or(Refusal::TrustDomain)?;

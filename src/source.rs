@@ -4,4 +4,5 @@
 
 pub mod files;
 pub mod keys;
+pub mod kubernetes;
 mod workload;

@@ -1,18 +1,25 @@
 //! Wires who callers are and what they get signed: the authority, its service beside xDS over TLS, and the secrets of
 //! proxies without an agent.
 
+use super::token::{self, Judge};
 use crate::{
     ca::{self, Directory, Keeper, Limits, Service, Signer, WorkloadSecrets, serving},
     config::{Authority, Place, TokenIssuer},
     debug,
     id::Shared,
     model::Mesh,
-    peer::{Authenticator, Caller, Evidence, Issuer, Keys},
+    peer::{Authenticator, Caller, Evidence, Issuer, Keys, Refusal},
     store::Reader,
     translate::Resource,
     xds::{Secrets, Server},
 };
 use anyhow::{Context as _, Result, anyhow};
+use axum::{
+    extract::{self, State},
+    middleware::{self, Next},
+    response::Response,
+};
+use kube::Client;
 use rustls::ServerConfig;
 use std::{
     fs, io,
@@ -20,18 +27,19 @@ use std::{
     time::Duration,
 };
 use tokio::{net::TcpListener, sync::watch, time};
-use tonic::{Request, Status, service::InterceptorLayer};
+use tonic::{Request, Status};
 
 /// How often the files of keys are looked at.
 const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Everything about identity that runs.
-#[derive(Debug)]
 pub(super) struct Identity {
     keeper: Keeper,
     signer: Arc<Signer>,
     authenticator: Arc<Authenticator>,
     issuers: Vec<(TokenIssuer, Arc<Issuer>)>,
+    /// Of the cluster, where its tokens are checked without it.
+    keys: Option<(Client, Arc<Issuer>)>,
     names: Vec<String>,
 }
 
@@ -45,6 +53,7 @@ impl Identity {
         options: &Authority,
         place: &Place,
         reader: &Reader,
+        judge: Option<Judge>,
         mesh: impl FnOnce() -> io::Result<Shared<Mesh>>,
     ) -> Result<Option<Self>> {
         let Some(dir) = &options.ca_dir else { return Ok(None) };
@@ -67,12 +76,19 @@ impl Identity {
             issuers.push((given.clone(), Arc::new(Issuer { name, audiences, keys: RwLock::new(keys) })));
         }
         let own = Arc::new(keeper.mint().issuer(&options.token_audiences));
-        let all = std::iter::once(own).chain(issuers.iter().map(|(_, issuer)| issuer.clone())).collect();
+        let (reviewer, keys) = match judge {
+            Some(Judge::Cluster(reviewer)) => (Some(reviewer), None),
+            Some(Judge::Keys(client, issuer)) => (None, Some((client, issuer))),
+            None => (None, None),
+        };
+        let of_cluster = keys.as_ref().map(|(_, issuer)| issuer.clone());
+        let all =
+            std::iter::once(own).chain(issuers.iter().map(|(_, issuer)| issuer.clone())).chain(of_cluster).collect();
         let snapshots = reader.snapshots.clone();
         let domains = move || snapshots.borrow().mesh.trust_domains().cloned().collect();
-        let authenticator = Arc::new(Authenticator::new(Box::new(domains), all));
+        let authenticator = Arc::new(Authenticator::new(Box::new(domains), all).with_reviewer(reviewer));
         let names = serving::dns_names(&place.namespace, &place.revision, &options.custom_host);
-        Ok(Some(Self { keeper, signer, authenticator, issuers, names }))
+        Ok(Some(Self { keeper, signer, authenticator, issuers, keys, names }))
     }
 
     /// The secrets of proxies without an agent.
@@ -95,6 +111,9 @@ impl Identity {
         if !self.issuers.is_empty() {
             background.push(("the keys of tokens", Box::pin(follow(self.issuers))));
         }
+        if let Some((client, issuer)) = self.keys {
+            background.push(("the keys of the cluster's tokens", Box::pin(token::follow(client, issuer))));
+        }
         Ok((Secure { config, signer: self.signer, authenticator: self.authenticator }, background))
     }
 }
@@ -114,24 +133,36 @@ impl Secure {
         listener: TcpListener,
         down: impl Future<Output = ()>,
     ) -> Result<()> {
-        let authenticator = self.authenticator;
-        let authenticate = move |mut request: Request<()>| {
-            let certificates = request.peer_certs();
-            let token = request.metadata().get("authorization").and_then(|v| v.to_str().ok());
-            let evidence = Evidence {
-                certificate: certificates.as_ref().and_then(|all| all.first()).map(|der| &**der),
-                token: token.and_then(|t| t.strip_prefix("Bearer ")),
-            };
-            let caller: Caller = authenticator
-                .authenticate(evidence, ca::now())
-                .map_err(|_| Status::unauthenticated("request authenticate failure"))?;
-            request.extensions_mut().insert(caller);
-            Ok(request)
-        };
-        let routes = server.routes().add_service(Service::new(self.signer));
-        let router = server.builder().layer(InterceptorLayer::new(authenticate)).add_routes(routes);
+        let routes = server.routes().add_service(Service::new(self.signer)).into_axum_router();
+        let routes = routes.layer(middleware::from_fn_with_state(self.authenticator, authenticate));
+        let router = server.builder().add_routes(routes.into());
         let incoming = serving::accept(listener, self.config);
         router.serve_with_incoming_shutdown(incoming, down).await.map_err(Into::into)
+    }
+}
+
+/// Lets requests through whose caller proves an identity, with that.
+async fn authenticate(
+    State(authenticator): State<Arc<Authenticator>>,
+    mut request: extract::Request,
+    next: Next,
+) -> Response {
+    let mut connection = Request::new(());
+    connection.extensions_mut().clone_from(request.extensions());
+    let certificates = connection.peer_certs();
+    let token = request.headers().get("authorization").and_then(|v| v.to_str().ok());
+    let evidence = Evidence {
+        certificate: certificates.as_ref().and_then(|all| all.first()).map(|der| &**der),
+        token: token.and_then(|t| t.strip_prefix("Bearer ")),
+    };
+    match authenticator.authenticate_by_all(evidence, ca::now()).await {
+        Ok(caller) => {
+            request.extensions_mut().insert::<Caller>(caller);
+            next.run(request).await
+        }
+        // It may have the right to be served: it comes again.
+        Err(Refusal::Unavailable) => Status::unavailable("the cluster does not answer").into_http(),
+        Err(_) => Status::unauthenticated("request authenticate failure").into_http(),
     }
 }
 

@@ -37,6 +37,10 @@ pub struct Authority {
     /// changes; may be given several times.
     #[arg(long, value_name = "ISSUER=FILE")]
     pub token_issuer: Vec<TokenIssuer>,
+    /// Check tokens that the cluster has signed by its public keys alone, without asking it about each: they are good for
+    /// as long as they say, also when their pod is gone, and also while the API server is.
+    #[arg(long)]
+    pub verify_tokens_offline: bool,
     /// Further DNS names of the control plane.
     #[arg(long, env = "ISTIOD_CUSTOM_HOST", value_delimiter = ',', value_name = "NAME")]
     pub custom_host: Vec<String>,

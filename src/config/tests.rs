@@ -59,7 +59,7 @@ fn flags_of_istiod_without_a_meaning_are_accepted_and_told() {
 #[test]
 fn what_cannot_be_understood_names_its_flag() {
     let all: [(&[&str], &str); 5] = [
-        (&[], "--config-dir"),
+        (&["--config-dir=a", "--kubeconfig=b"], "--config-dir"),
         (&["--config-dir=a", "--grpc-addr=15010"], "--grpc-addr"),
         (&["--config-dir=a", "--http-addr=::1:80"], "--http-addr"),
         (&["--config-dir=a", "--debounce-after=100"], "--debounce-after"),

@@ -6,9 +6,8 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
 /// istiod's flags without a meaning here, and why. Those that end in `?` need no value.
 const FLAGS: &[(&str, &str)] = &[
     ("networksConfig", "all endpoints are taken to be in one network"),
-    ("registries", "objects come from files alone"),
+    ("registries", "objects come from a cluster or from files"),
     ("clusterRegistriesNamespace", KUBERNETES),
-    ("kubeconfig", KUBERNETES),
     ("kubernetesApiQPS", KUBERNETES),
     ("kubernetesApiBurst", KUBERNETES),
     ("cniNamespace", KUBERNETES),
@@ -32,7 +31,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("vklog", LOG),
 ];
 
-const KUBERNETES: &str = "objects come from files alone, not from Kubernetes";
+const KUBERNETES: &str = "it is not served yet";
 const TLS: &str = "certificates and settings of TLS come from --ca-dir alone";
 const CONTROLZ: &str = "there is no ControlZ";
 const LOG: &str = "the log goes to the standard error";

@@ -2,7 +2,7 @@
 //! (reference: `pilot/pkg/xds/monitoring.go` and neighbours).
 
 use super::{Debug, Identity};
-use crate::{id::ResourceType, model::Registry, peer::Proof, prometheus::Page};
+use crate::{id::ResourceType, model::Registry, peer::Proof, prometheus::Page, source::kubernetes::Health};
 use std::collections::BTreeMap;
 
 /// Everything that is measured, as it is now.
@@ -11,10 +11,30 @@ pub(super) fn text(debug: &Debug) -> String {
     world(debug, &mut page);
     streams(debug, &mut page);
     work(debug, &mut page);
+    if let Some(health) = &debug.cluster {
+        cluster(health, &mut page);
+    }
     if let Some(identity) = &debug.identity {
         certificates(identity, &mut page);
     }
     page.into_text()
+}
+
+/// How it stands with each kind of the cluster's objects.
+fn cluster(health: &Health, page: &mut Page) {
+    let kinds = health.kinds();
+    let lost = health.lost().map_or(0, |(since, ..)| since.as_secs());
+    page.gauge("mainsheet_cluster_lost_seconds", "For how long some kind cannot be read.").value(lost);
+    let mut up = page.gauge("mainsheet_cluster_kind_readable", "Whether a kind is read and followed.");
+    for (kind, standing) in &kinds {
+        up.with(&[("kind", kind)], i32::from(standing.synced && standing.failing.is_none()));
+    }
+    let mut events = page.counter("mainsheet_cluster_events", "Changes that the API server told of.");
+    kinds.iter().for_each(|(kind, s)| events.with(&[("kind", kind)], s.events));
+    let mut lists = page.counter("mainsheet_cluster_lists", "How often all of a kind was read.");
+    kinds.iter().for_each(|(kind, s)| lists.with(&[("kind", kind)], s.lists));
+    let mut failures = page.counter("mainsheet_cluster_failures", "How often reading a kind failed.");
+    kinds.iter().for_each(|(kind, s)| failures.with(&[("kind", kind)], s.failures));
 }
 
 /// What was signed, and who was refused (reference: `security/pkg/server/ca/monitoring.go`).
@@ -37,6 +57,10 @@ fn certificates(identity: &Identity, page: &mut Page) {
     let mut reasons = page.counter("mainsheet_callers_refused", "Callers who proved nothing, by why.");
     for (why, count) in callers.refusals() {
         reasons.with(&[("reason", why.word())], count);
+    }
+    if let Some(reviewer) = identity.authenticator.reviewer() {
+        page.counter("mainsheet_tokens_reviewed", "Tokens that the cluster was asked about.").value(reviewer.asked());
+        page.counter("mainsheet_tokens_known", "Tokens about which the answer was known.").value(reviewer.known());
     }
     let mut accepted = page.counter("mainsheet_callers", "Callers who proved who they are, by what.");
     for (name, proof) in [("certificate", Proof::Certificate), ("token", Proof::Token)] {

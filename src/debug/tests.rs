@@ -14,13 +14,14 @@ use tokio::sync::watch;
 fn debug(objects: &[Value]) -> Debug {
     let changes: Vec<Change> = objects.iter().map(|o| parse::object(o, &Context::default())).collect();
     let (_, snapshots) = watch::channel(Arc::new(Snapshot::new(Mesh::default()).apply(changes)));
-    let (_, pending) = watch::channel(vec!["files"]);
+    let (_, pending) = watch::channel(vec!["files".to_owned()]);
     Debug {
         snapshots,
         registry: Arc::new(Registry::default()),
         metrics: Arc::new(Metrics::default()),
         pending,
         identity: None,
+        cluster: None,
     }
 }
 

@@ -40,11 +40,13 @@ pub enum Refusal {
     TooEarly,
     /// Its token is not that of a service account.
     Subject,
+    /// The cluster that has signed its token does not answer.
+    Unavailable,
 }
 
 impl Refusal {
     /// All of them.
-    pub const ALL: [Refusal; 11] = [
+    pub const ALL: [Refusal; 12] = [
         Self::Nothing,
         Self::Certificate,
         Self::TrustDomain,
@@ -56,6 +58,7 @@ impl Refusal {
         Self::Expired,
         Self::TooEarly,
         Self::Subject,
+        Self::Unavailable,
     ];
 
     /// The word for it in logs and metrics.
@@ -72,6 +75,7 @@ impl Refusal {
             Self::Expired => "expired",
             Self::TooEarly => "too_early",
             Self::Subject => "subject",
+            Self::Unavailable => "unavailable",
         }
     }
 }
@@ -94,6 +98,16 @@ pub struct Claims {
 }
 
 impl Claims {
+    /// What a cluster has found to be true of a token.
+    pub(super) fn reviewed(subject: String, expires: u64) -> Self {
+        Self { subject, expires, pod: None }
+    }
+
+    /// The same for a pod of a namespace.
+    pub(super) fn of_pod(self, namespace: String, pod: String) -> Self {
+        Self { pod: Some((namespace, pod)), ..self }
+    }
+
     /// The namespace and name of the service account that it is about.
     pub fn account(&self) -> Option<(&str, &str)> {
         let (namespace, account) = self.subject.strip_prefix("system:serviceaccount:")?.split_once(':')?;
@@ -146,6 +160,17 @@ struct Kubernetes {
 #[derive(Deserialize)]
 struct Named {
     name: String,
+}
+
+/// Until when a token says that it holds; nobody has checked who says so.
+pub(super) fn expires_unchecked(token: &str) -> Result<u64, Refusal> {
+    #[derive(Deserialize)]
+    struct Expires {
+        exp: u64,
+    }
+    let body = token.split('.').nth(1).filter(|_| token.len() <= MAX).ok_or(Refusal::Malformed)?;
+    let body = URL_SAFE_NO_PAD.decode(body).map_err(|_| Refusal::Malformed)?;
+    serde_json::from_slice::<Expires>(&body).map(|said| said.exp).map_err(|_| Refusal::Malformed)
 }
 
 /// What a token says, if one of the issuers has signed it for one of its audiences and it holds at `now`.

@@ -1,0 +1,137 @@
+//! Which of the mesh's kinds a cluster has, by their definitions: a kind may come, go, and change its versions at any
+//! time.
+
+use super::{
+    follow::Follow,
+    kind::{CUSTOM, Watched},
+};
+use crate::model::Change;
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+};
+use tokio::sync::watch;
+
+/// Whether a kind is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Service {
+    /// Nobody knows yet.
+    Unknown,
+    /// It is not.
+    Missing,
+    /// In this version.
+    Version(&'static str),
+}
+
+/// Where it is told whether a kind is there.
+pub(super) type Served = watch::Receiver<Service>;
+
+/// The definitions, as far as they are of the mesh's kinds.
+#[derive(Debug)]
+pub(super) struct Definitions {
+    served: Vec<(&'static Watched, watch::Sender<Service>)>,
+    /// The versions of each kind, by group and kind.
+    known: BTreeMap<(String, String), BTreeSet<String>>,
+    listed: BTreeMap<(String, String), BTreeSet<String>>,
+}
+
+impl Definitions {
+    /// None yet, and for each of the mesh's kinds where it is told in which version it is served.
+    pub(super) fn new() -> (Self, Vec<(&'static Watched, Served)>) {
+        let (served, told) = CUSTOM
+            .iter()
+            .map(|kind| {
+                let (sender, receiver) = watch::channel(Service::Unknown);
+                ((kind, sender), (kind, receiver))
+            })
+            .unzip();
+        (Self { served, known: BTreeMap::new(), listed: BTreeMap::new() }, told)
+    }
+
+    fn tell(&self) {
+        for (kind, sender) in &self.served {
+            let versions = self.known.get(&(kind.group.to_owned(), kind.kind.to_owned()));
+            let best = versions.and_then(|v| kind.versions.iter().copied().find(|best| v.contains(*best)));
+            let now = best.map_or(Service::Missing, Service::Version);
+            sender.send_if_modified(|served| mem::replace(served, now) != now);
+        }
+    }
+}
+
+/// Which kind a definition is of, and the versions that it is served in: none before the API server has taken it up.
+fn read(raw: &Value) -> ((String, String), BTreeSet<String>) {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let list = |value: &'_ Value| value.as_array().cloned().unwrap_or_default();
+    let spec = &raw["spec"];
+    let up = list(&raw["status"]["conditions"]).iter().any(|c| c["type"] == "Established" && c["status"] == "True");
+    let versions = list(&spec["versions"]).into_iter().filter(|v| up && v["served"] == true);
+    ((text(&spec["group"]), text(&spec["names"]["kind"])), versions.map(|v| text(&v["name"])).collect())
+}
+
+impl Follow for Definitions {
+    fn begin(&mut self) {
+        self.listed.clear();
+    }
+
+    fn listed(&mut self, raw: Value, _: &str) {
+        let (kind, versions) = read(&raw);
+        self.listed.insert(kind, versions);
+    }
+
+    fn whole(&mut self) -> Vec<Change> {
+        self.known = mem::take(&mut self.listed);
+        self.tell();
+        Vec::new()
+    }
+
+    fn there(&mut self, raw: Value, _: &str) -> Vec<Change> {
+        let (kind, versions) = read(&raw);
+        self.known.insert(kind, versions);
+        self.tell();
+        Vec::new()
+    }
+
+    fn gone(&mut self, raw: Value, _: &str) -> Vec<Change> {
+        self.known.remove(&read(&raw).0);
+        self.tell();
+        Vec::new()
+    }
+
+    fn emptied(&mut self) -> Vec<Change> {
+        Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn definition(kind: &str, versions: Value, established: &str) -> Value {
+        json!({
+            "spec": {"group": "networking.istio.io", "names": {"kind": kind}, "versions": versions},
+            "status": {"conditions": [{"type": "Established", "status": established}]},
+        })
+    }
+
+    #[test]
+    fn the_best_version_that_is_served_is_told_once_the_definition_is_established() {
+        let (mut definitions, told) = Definitions::new();
+        let (_, mut served) = told.into_iter().find(|(k, _)| k.kind == "Sidecar").expect("a kind");
+        let versions = json!([
+            {"name": "v1alpha3", "served": true}, {"name": "v1beta1", "served": true}, {"name": "v1", "served": false},
+        ]);
+        assert_eq!(*served.borrow(), Service::Unknown);
+        definitions.there(definition("Sidecar", versions.clone(), "False"), "v1");
+        assert_eq!(*served.borrow(), Service::Missing);
+        definitions.there(definition("Sidecar", versions.clone(), "True"), "v1");
+        assert_eq!(*served.borrow_and_update(), Service::Version("v1beta1"));
+        definitions.begin();
+        definitions.listed(definition("Sidecar", versions, "True"), "v1");
+        definitions.whole();
+        assert!(!served.has_changed().expect("a sender"), "the same again is no news");
+        definitions.gone(definition("Sidecar", json!([]), "True"), "v1");
+        assert_eq!(*served.borrow(), Service::Missing);
+    }
+}

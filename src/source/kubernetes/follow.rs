@@ -1,0 +1,442 @@
+//! Following one kind: all of it once, then what changes, and all of it again where the changes were missed. It goes on
+//! whatever the API server does, and nobody is told of a list before it is whole.
+
+use super::{
+    definition::{Served, Service},
+    health::Health,
+    kind::Watched,
+    page::{self, Line},
+    prune::Tree,
+};
+use crate::{
+    id::fingerprint_bytes,
+    model::Change,
+    store::{Stopped, Writer},
+};
+use futures_util::io::{AsyncBufRead, AsyncBufReadExt as _};
+use hyper::Request;
+use kube::{Client, core::Status};
+use serde_json::Value;
+use std::{
+    fmt::Display,
+    hash::{BuildHasher as _, RandomState},
+    time::Duration,
+};
+use tokio::time;
+
+/// How many objects a page has.
+const PAGE: usize = 500;
+/// A connection that is silent for so long is dead: an API server sends a bookmark every minute.
+const SILENCE: Duration = Duration::from_secs(90);
+/// How long a page of a list may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a watch lasts at least, and how much longer it may, in seconds: replicas do not come back all at once, and
+/// spread over API servers in time.
+const LIFE: (u64, u64) = (300, 300);
+/// Pauses after failures.
+const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(10)];
+
+/// Takes in what the API server tells of a kind.
+pub(super) trait Follow: Send + Sync {
+    /// A list begins, maybe after another one that did not end.
+    fn begin(&mut self);
+    /// An object of the list, as this version of the API has it.
+    fn listed(&mut self, raw: Value, version: &str);
+    /// The list is whole: what has changed by it.
+    fn whole(&mut self) -> Vec<Change>;
+    /// An object is there, or has changed.
+    fn there(&mut self, raw: Value, version: &str) -> Vec<Change>;
+    /// An object is gone.
+    fn gone(&mut self, raw: Value, version: &str) -> Vec<Change>;
+    /// The kind is not there any more.
+    fn emptied(&mut self) -> Vec<Change>;
+}
+
+/// Follows one kind.
+pub(super) struct Follower<F> {
+    pub(super) client: Client,
+    pub(super) kind: &'static Watched,
+    /// The namespace and the field selector; those of the kind where there is none.
+    pub(super) only: Option<(String, String)>,
+    pub(super) served: Served,
+    pub(super) state: F,
+    pub(super) writer: Writer,
+    pub(super) health: Health,
+}
+
+/// Why a kind cannot be read just now.
+enum Failure {
+    /// The changes since the last that is known are no longer there: everything has to be read again.
+    Missed,
+    /// The API server does not do it this way.
+    Unknown(String),
+    /// Something else, and when to ask again at the earliest.
+    Other(String, Option<Duration>),
+}
+
+/// What ends a round of reading and watching.
+enum End {
+    /// Everything has to be read again, at once.
+    Again,
+    /// After a pause.
+    Failed(Failure),
+}
+
+impl<F: Follow> Follower<F> {
+    /// Follows until the store has stopped.
+    pub(super) async fn run(mut self) -> Stopped {
+        let tree = self.kind.tree();
+        // Servers before Kubernetes 1.32 do not have lists as streams.
+        let (mut streaming, mut pauses) = (true, Pauses::default());
+        loop {
+            let service = *self.served.borrow_and_update();
+            let Service::Version(version) = service else {
+                if service == Service::Missing {
+                    let changes = self.state.emptied();
+                    if let Err(stopped) = self.tell(changes).await {
+                        return stopped;
+                    }
+                    self.health.is_missing(self.kind.kind);
+                }
+                // The definitions are followed as long as the store is there.
+                match self.served.changed().await {
+                    Ok(()) => continue,
+                    Err(_) => return Stopped,
+                }
+            };
+            let mut round = Round { follower: &mut self, tree: &tree, version, pauses: &mut pauses };
+            match round.go(streaming).await {
+                Err(stopped) => return stopped,
+                Ok(End::Again | End::Failed(Failure::Missed)) => {}
+                Ok(End::Failed(Failure::Unknown(why))) if streaming => {
+                    tracing::debug!(kind = self.kind.kind, "lists are read in pages, as streams are not there: {why}");
+                    streaming = false;
+                }
+                Ok(End::Failed(Failure::Unknown(why))) => self.rest(&why, None, &mut pauses).await,
+                Ok(End::Failed(Failure::Other(why, after))) => self.rest(&why, after, &mut pauses).await,
+            }
+        }
+    }
+
+    async fn tell(&self, changes: Vec<Change>) -> Result<(), Stopped> {
+        match changes.is_empty() {
+            true => Ok(()),
+            false => self.writer.apply(changes).await,
+        }
+    }
+
+    /// Says why a kind cannot be read, and waits a while.
+    async fn rest(&self, why: &str, after: Option<Duration>, pauses: &mut Pauses) {
+        match self.health.fails(self.kind.kind, why) {
+            true => tracing::warn!(kind = self.kind.kind, "cannot be read from the API server: {why}"),
+            false => tracing::debug!(kind = self.kind.kind, "still cannot be read from the API server: {why}"),
+        }
+        let mut served = self.served.clone();
+        tokio::select! {
+            () = time::sleep(pauses.next(after)) => {}
+            Ok(()) = served.changed() => {}
+        }
+    }
+}
+
+/// One reading of everything, and the watch that goes on from there.
+struct Round<'a, F> {
+    follower: &'a mut Follower<F>,
+    tree: &'a Tree,
+    version: &'static str,
+    pauses: &'a mut Pauses,
+}
+
+/// What one line of a watch means for it.
+enum Step {
+    On,
+    Whole,
+    Stop(Failure),
+}
+
+impl<F: Follow> Round<'_, F> {
+    /// Reads everything and watches, until that has to be done anew.
+    async fn go(&mut self, streaming: bool) -> Result<End, Stopped> {
+        self.follower.state.begin();
+        let mut at = String::new();
+        let mut lines = None;
+        match streaming {
+            true => match self.open(&["sendInitialEvents=true", "resourceVersionMatch=NotOlderThan"]).await {
+                Ok(open) => lines = Some(open),
+                Err(end) => return Ok(end),
+            },
+            false => match self.pages().await {
+                Ok(version) => {
+                    at = version;
+                    self.whole().await?;
+                }
+                Err(end) => return Ok(end),
+            },
+        }
+        let mut listing = streaming;
+        loop {
+            let mut open = match lines.take() {
+                Some(open) => open,
+                None => match self.open(&[&format!("resourceVersion={at}")]).await {
+                    Ok(open) => open,
+                    Err(End::Failed(Failure::Other(why, after))) => {
+                        self.follower.rest(&why, after, self.pauses).await;
+                        if self.follower.served.has_changed().unwrap_or(false) {
+                            return Ok(End::Again);
+                        }
+                        continue;
+                    }
+                    Err(end) => return Ok(end),
+                },
+            };
+            if !listing {
+                self.follower.health.works(self.follower.kind.kind);
+            }
+            let mut told = false;
+            let failure = loop {
+                let text = match self.next(&mut open).await {
+                    Ok(Some(text)) => text,
+                    Ok(None) => break None,
+                    Err(End::Failed(failure)) => break Some(failure),
+                    Err(End::Again) => return Ok(End::Again),
+                };
+                match self.take(&text, &mut at, listing).await? {
+                    Step::On => told = true,
+                    Step::Whole => {
+                        listing = false;
+                        self.whole().await?;
+                    }
+                    Step::Stop(failure) => break Some(failure),
+                }
+                self.pauses.reset();
+            };
+            match failure {
+                // A list that breaks off is none.
+                None if listing => {
+                    return Ok(End::Failed(Failure::Other("a list ended in the middle".into(), None)));
+                }
+                Some(failure) if listing => return Ok(End::Failed(failure)),
+                // Watches end now and then. One that ends at once, again and again, is not asked for in a loop.
+                None if told => {}
+                None => time::sleep(self.pauses.next(None)).await,
+                Some(Failure::Other(why, after)) => self.follower.rest(&why, after, self.pauses).await,
+                Some(failure) => return Ok(End::Failed(failure)),
+            }
+        }
+    }
+
+    /// The list is whole.
+    async fn whole(&mut self) -> Result<(), Stopped> {
+        let changes = self.follower.state.whole();
+        self.follower.tell(changes).await?;
+        self.follower.health.is_synced(self.follower.kind.kind);
+        self.pauses.reset();
+        Ok(())
+    }
+
+    /// Takes in a line.
+    async fn take(&mut self, text: &[u8], at: &mut String, listing: bool) -> Result<Step, Stopped> {
+        let line = match page::line(text, self.tree) {
+            Ok(line) => line,
+            // An object that cannot be read is known by name at least, and holds up no other.
+            Err(error) => match page::line(text, &Tree::only(&["metadata"])) {
+                Ok(line) => {
+                    tracing::warn!(kind = self.follower.kind.kind, "an object cannot be read: {error}");
+                    line
+                }
+                Err(error) => return Ok(Step::Stop(other("a line of a watch cannot be read", error))),
+            },
+        };
+        let (raw, gone) = match line {
+            Line::There(raw) if listing => {
+                self.follower.state.listed(raw, self.version);
+                return Ok(Step::On);
+            }
+            Line::There(raw) => (raw, false),
+            Line::Gone(raw) => (raw, true),
+            Line::Mark { version, whole } => {
+                *at = version;
+                return Ok(if listing && whole { Step::Whole } else { Step::On });
+            }
+            Line::Error(status) => return Ok(Step::Stop(of_status(&status))),
+        };
+        let version = raw["metadata"]["resourceVersion"].as_str().map(str::to_owned);
+        let changes = match gone {
+            false => self.follower.state.there(raw, self.version),
+            true => self.follower.state.gone(raw, self.version),
+        };
+        self.follower.health.told(self.follower.kind.kind);
+        self.follower.tell(changes).await?;
+        // Not before it is told: what is lost on the way is asked for again.
+        if let Some(version) = version {
+            *at = version;
+        }
+        Ok(Step::On)
+    }
+
+    /// Reads everything in pages; the version that they show.
+    async fn pages(&mut self) -> Result<String, End> {
+        let mut next = String::new();
+        loop {
+            let address = self.address(&[&format!("limit={PAGE}"), &format!("continue={next}")]);
+            let client = self.follower.client.clone();
+            let text = self.unless_served_changes(async move {
+                let text = time::timeout(PATIENCE, client.request_text(get(&address))).await;
+                text.map_err(|_| other("a list", "took too long"))?.map_err(|e| of_error(&e))
+            });
+            let text = text.await?;
+            let Follower { state, .. } = &mut *self.follower;
+            let about = page::page(text.as_bytes(), self.tree, &mut |raw| state.listed(raw, self.version));
+            let about = about.map_err(|e| End::Failed(other("a list cannot be read", e)))?;
+            if about.next.is_empty() {
+                return Ok(about.resource_version);
+            }
+            next = about.next;
+        }
+    }
+
+    /// Begins a watch.
+    async fn open(&mut self, words: &[&str]) -> Result<impl AsyncBufRead + Unpin + use<F>, End> {
+        let life = LIFE.0 + fingerprint_bytes(&RandomState::new().hash_one(0u8).to_le_bytes()) % LIFE.1;
+        let life = format!("timeoutSeconds={life}");
+        let address = self.address(&[&["watch=true", "allowWatchBookmarks=true", &life], words].concat());
+        let client = self.follower.client.clone();
+        self.unless_served_changes(async move {
+            let answer = time::timeout(PATIENCE, client.request_stream(get(&address))).await;
+            let stream = answer.map_err(|_| other("a watch", "was not answered"))?.map_err(|e| of_error(&e))?;
+            Ok(Box::pin(stream))
+        })
+        .await
+    }
+
+    /// The next line of a watch; none where it has ended.
+    async fn next(&mut self, lines: &mut (impl AsyncBufRead + Unpin)) -> Result<Option<Vec<u8>>, End> {
+        self.unless_served_changes(async move {
+            let mut text = Vec::new();
+            match time::timeout(SILENCE, lines.read_until(b'\n', &mut text)).await {
+                Err(_) => Err(other("a watch", "has been silent for too long")),
+                Ok(Err(error)) => Err(other("a watch broke off", error)),
+                // What has no end was cut off, and is told again.
+                Ok(Ok(_)) if !text.ends_with(b"\n") => Ok(None),
+                Ok(Ok(_)) => Ok(Some(text)),
+            }
+        })
+        .await
+    }
+
+    /// Waits for the API server, but no longer than the kind is served as it is.
+    async fn unless_served_changes<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, End> {
+        let mut served = self.follower.served.clone();
+        tokio::select! {
+            Ok(()) = served.changed() => Err(End::Again),
+            done = work => done.map_err(End::Failed),
+        }
+    }
+
+    fn address(&self, words: &[&str]) -> String {
+        let kind = self.follower.kind;
+        let (namespace, selector) = match &self.follower.only {
+            Some((namespace, selector)) => (Some(namespace.as_str()), selector.as_str()),
+            None => (None, kind.selector),
+        };
+        let mut address = format!("{}?{}", kind.path(self.version, namespace), words.join("&"));
+        if !selector.is_empty() {
+            let selector = selector.replace('!', "%21").replace('=', "%3D").replace(',', "%2C").replace('/', "%2F");
+            address.push_str("&fieldSelector=");
+            address.push_str(&selector);
+        }
+        address
+    }
+}
+
+fn get(address: &str) -> Request<Vec<u8>> {
+    Request::get(address).body(Vec::new()).expect("an address of known parts")
+}
+
+fn other(what: &str, why: impl Display) -> Failure {
+    Failure::Other(format!("{what}: {why}"), None)
+}
+
+fn of_error(error: &kube::Error) -> Failure {
+    match error {
+        kube::Error::Api(status) => judge(status),
+        // The outermost error says only what was being done.
+        error => {
+            let mut innermost: &dyn std::error::Error = error;
+            while let Some(source) = innermost.source() {
+                innermost = source;
+            }
+            Failure::Other(innermost.to_string(), None)
+        }
+    }
+}
+
+fn of_status(status: &Value) -> Failure {
+    match serde_json::from_value::<Status>(status.clone()) {
+        Ok(status) => judge(&status),
+        Err(_) => Failure::Other(status["message"].as_str().unwrap_or("an error without a text").to_owned(), None),
+    }
+}
+
+fn judge(status: &Status) -> Failure {
+    let after = status.details.as_ref().map(|d| Duration::from_secs(d.retry_after_seconds.into()));
+    match status.code {
+        410 => Failure::Missed,
+        _ if status.reason == "Expired" || status.reason == "Gone" => Failure::Missed,
+        // What it says of a parameter that it does not know.
+        400 | 422 => Failure::Unknown(status.message.clone()),
+        code => Failure::Other(format!("{} ({code})", status.message), after.filter(|a| !a.is_zero())),
+    }
+}
+
+/// Pauses that grow, each a little random so that not all come back at once.
+#[derive(Debug, Default)]
+struct Pauses(u32);
+
+impl Pauses {
+    fn reset(&mut self) {
+        self.0 = 0;
+    }
+
+    /// The next pause; at least what the API server asked for.
+    fn next(&mut self, after: Option<Duration>) -> Duration {
+        let [first, last] = PAUSES;
+        let pause = (first * 2u32.saturating_pow(self.0)).min(last);
+        self.0 = (self.0 + 1).min(16);
+        let part = RandomState::new().hash_one(0u8) % 1000;
+        let pause = pause.mul_f64(1.0 - part as f64 / 2000.0);
+        pause.max(after.unwrap_or_default().min(Duration::from_secs(60)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_a_limit_and_are_never_shorter_than_asked_for() {
+        let mut pauses = Pauses::default();
+        let all: Vec<Duration> = (0..20).map(|_| pauses.next(None)).collect();
+        assert!(all[0] <= PAUSES[0] && all[0] >= PAUSES[0] / 2);
+        assert!(all[19] <= PAUSES[1] && all[19] >= PAUSES[1] / 2);
+        pauses.reset();
+        assert!(pauses.next(Some(Duration::from_secs(3))) >= Duration::from_secs(3));
+    }
+
+    #[test]
+    fn failures_are_told_apart() {
+        let status = |code: u16, reason: &str| {
+            of_status(&serde_json::json!({
+                "status": "Failure", "message": "no", "code": code, "reason": reason, "details": {"retryAfterSeconds": 2},
+            }))
+        };
+        assert!(matches!(status(410, "Expired"), Failure::Missed));
+        assert!(matches!(status(500, "Expired"), Failure::Missed));
+        assert!(matches!(status(422, "Invalid"), Failure::Unknown(_)));
+        let wait = |failure| match failure {
+            Failure::Other(_, after) => after,
+            _ => None,
+        };
+        assert_eq!(wait(status(429, "TooManyRequests")), Some(Duration::from_secs(2)));
+    }
+}

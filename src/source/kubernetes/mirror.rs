@@ -1,0 +1,178 @@
+//! What is known of one kind: which objects there are, with a fingerprint of what is read of each, and no more, since
+//! the model holds the rest. Most changes of Nodes and Pods touch nothing that is read, and end here.
+//!
+//! No I/O: objects are handed in as the API server tells of them, and changes come out.
+
+use super::{follow::Follow, kind::Watched};
+use crate::{
+    id::{ObjectRef, fingerprint_bytes},
+    model::{Change, State},
+    parse::{self, Context},
+};
+use serde_json::Value;
+use std::{collections::BTreeMap, mem, sync::Arc};
+
+/// The objects of one kind.
+#[derive(Debug)]
+pub(super) struct Mirror {
+    kind: &'static Watched,
+    context: Arc<Context>,
+    /// The fingerprint of each object that is there.
+    known: BTreeMap<ObjectRef, u64>,
+    /// A list that is not yet whole: what is there, and what of that is new. Nobody is told before it is.
+    listed: BTreeMap<ObjectRef, u64>,
+    news: Vec<Change>,
+}
+
+impl Mirror {
+    pub(super) fn new(kind: &'static Watched, context: Arc<Context>) -> Self {
+        Self { kind, context, known: BTreeMap::new(), listed: BTreeMap::new(), news: Vec::new() }
+    }
+
+    /// Which object it is.
+    fn name(&self, raw: &mut Value, version: &str) -> ObjectRef {
+        // Items of lists leave out what the list says of them all.
+        raw["apiVersion"] = self.kind.api_version(version).into();
+        raw["kind"] = self.kind.kind.into();
+        parse::meta(raw).object
+    }
+
+    /// What an object is now, unless it is known to be so.
+    fn read(&self, raw: &mut Value, version: &str) -> (ObjectRef, u64, Option<Change>) {
+        let object = self.name(raw, version);
+        let now = content(raw);
+        match self.known.get_key_value(&object) {
+            Some((object, known)) if *known == now => (object.clone(), now, None),
+            _ => {
+                let change = parse::object(raw, &self.context);
+                (change.object.clone(), now, Some(change))
+            }
+        }
+    }
+}
+
+impl Follow for Mirror {
+    fn begin(&mut self) {
+        self.listed.clear();
+        self.news.clear();
+    }
+
+    fn listed(&mut self, mut raw: Value, version: &str) {
+        let (object, now, change) = self.read(&mut raw, version);
+        self.news.extend(change);
+        self.listed.insert(object, now);
+    }
+
+    fn whole(&mut self) -> Vec<Change> {
+        let before = mem::replace(&mut self.known, mem::take(&mut self.listed));
+        let gone = before.into_keys().filter(|object| !self.known.contains_key(object));
+        // What is gone comes last: an object that moved is never missing.
+        let mut changes = mem::take(&mut self.news);
+        changes.extend(gone.map(gone_change));
+        changes
+    }
+
+    fn there(&mut self, mut raw: Value, version: &str) -> Vec<Change> {
+        let (object, now, change) = self.read(&mut raw, version);
+        self.known.insert(object, now);
+        change.into_iter().collect()
+    }
+
+    fn gone(&mut self, mut raw: Value, version: &str) -> Vec<Change> {
+        let object = self.name(&mut raw, version);
+        self.known.remove(&object).map(|_| gone_change(object)).into_iter().collect()
+    }
+
+    fn emptied(&mut self) -> Vec<Change> {
+        self.begin();
+        mem::take(&mut self.known).into_keys().map(gone_change).collect()
+    }
+}
+
+/// The fingerprint of what an object says, whichever its version is.
+fn content(raw: &mut Value) -> u64 {
+    let version = raw["metadata"].as_object_mut().and_then(|metadata| metadata.remove("resourceVersion"));
+    let fingerprint = fingerprint_bytes(raw.to_string().as_bytes());
+    if let Some(version) = version {
+        raw["metadata"]["resourceVersion"] = version;
+    }
+    fingerprint
+}
+
+fn gone_change(object: ObjectRef) -> Change {
+    Change { object, state: State::Gone, problems: Vec::new(), raw: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::kind::BUILT_IN, *};
+    use serde_json::json;
+
+    fn mirror() -> Mirror {
+        let namespaces = BUILT_IN.iter().find(|k| k.kind == "Namespace").expect("a kind");
+        Mirror::new(namespaces, Arc::default())
+    }
+
+    fn namespace(name: &str, version: u32) -> Value {
+        let labels = json!({"changed": version.to_string()});
+        json!({"metadata": {"name": name, "uid": name, "resourceVersion": version.to_string(), "labels": labels}})
+    }
+
+    fn list(mirror: &mut Mirror, objects: &[Value]) -> Vec<String> {
+        mirror.begin();
+        objects.iter().for_each(|o| mirror.listed(o.clone(), "v1"));
+        told(mirror.whole())
+    }
+
+    fn told(changes: Vec<Change>) -> Vec<String> {
+        let sign = |state: &State| if *state == State::Gone { "-" } else { "+" };
+        changes.iter().map(|c| format!("{}{}", sign(&c.state), c.object.name)).collect()
+    }
+
+    #[test]
+    fn a_list_tells_what_is_new_what_changed_and_what_vanished_in_one() {
+        let mut mirror = mirror();
+        assert_eq!(list(&mut mirror, &[namespace("a", 1), namespace("b", 2), namespace("c", 3)]), ["+a", "+b", "+c"]);
+        assert_eq!(list(&mut mirror, &[namespace("a", 1), namespace("c", 5), namespace("d", 6)]), ["+c", "+d", "-b"]);
+        assert_eq!(list(&mut mirror, &[namespace("a", 1), namespace("c", 5), namespace("d", 6)]), [""; 0]);
+    }
+
+    #[test]
+    fn a_list_that_is_begun_anew_leaves_nothing_of_the_first_try() {
+        let mut mirror = mirror();
+        mirror.begin();
+        mirror.listed(namespace("a", 1), "v1");
+        assert_eq!(list(&mut mirror, &[namespace("b", 2)]), ["+b"]);
+        mirror.begin();
+        mirror.listed(namespace("c", 3), "v1");
+        assert_eq!(told(mirror.there(namespace("d", 4), "v1")), ["+d"], "a list that never ends changes nothing");
+        assert_eq!(told(mirror.emptied()), ["-b", "-d"]);
+    }
+
+    #[test]
+    fn an_object_that_was_deleted_and_made_again_between_two_lists_is_told() {
+        let mut mirror = mirror();
+        list(&mut mirror, &[namespace("a", 1)]);
+        let mut again = namespace("a", 1);
+        again["metadata"]["uid"] = "other".into();
+        assert_eq!(list(&mut mirror, &[again]), ["+a"]);
+    }
+
+    #[test]
+    fn a_new_version_that_says_the_same_is_no_change() {
+        let mut mirror = mirror();
+        assert_eq!(told(mirror.there(namespace("a", 1), "v1")), ["+a"]);
+        let mut again = namespace("a", 1);
+        again["metadata"]["resourceVersion"] = "2".into();
+        assert_eq!(told(mirror.there(again, "v1")), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_told_twice_changes_nothing() {
+        let mut mirror = mirror();
+        assert_eq!(told(mirror.there(namespace("a", 1), "v1")), ["+a"]);
+        assert_eq!(told(mirror.there(namespace("a", 1), "v1")), [""; 0]);
+        assert_eq!(told(mirror.gone(namespace("a", 2), "v1")), ["-a"]);
+        assert_eq!(told(mirror.gone(namespace("a", 2), "v1")), [""; 0]);
+    }
+}

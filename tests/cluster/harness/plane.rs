@@ -1,0 +1,171 @@
+//! A real mainsheet on a cluster, run as its users run it, and proxies that speak to it.
+
+use super::{
+    Server, directory,
+    server::{free_port, spawn},
+};
+use mainsheet::{
+    id::ResourceType,
+    pb::envoy::{
+        config::core::v3::Node,
+        service::discovery::v3::{
+            DeltaDiscoveryRequest, DeltaDiscoveryResponse, aggregated_discovery_service_client as ads,
+        },
+    },
+};
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Child, Command},
+    time::{Duration, Instant},
+};
+use tokio::{sync::mpsc, time};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Request, Status, Streaming,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+};
+
+/// A running mainsheet.
+pub(crate) struct Plane {
+    dir: PathBuf,
+    process: Child,
+    started: Instant,
+    grpc: u16,
+    secure: u16,
+    http: u16,
+    monitoring: u16,
+}
+
+/// A proxy's stream of one type; as long as it lives, it goes on.
+pub(crate) struct Proxy {
+    requests: mpsc::Sender<DeltaDiscoveryRequest>,
+    responses: Streaming<DeltaDiscoveryResponse>,
+}
+
+impl Plane {
+    /// Starts one that signs no certificates.
+    pub(crate) fn start(server: &Server) -> Self {
+        Self::launch(server, directory(), &[])
+    }
+
+    /// Starts one that signs certificates, and serves over TLS; with these words beside the usual ones.
+    pub(crate) fn with_authority(server: &Server, words: &[&str]) -> Self {
+        let dir = directory();
+        let ca = dir.join("ca").display().to_string();
+        Self::launch(server, dir, &[&["--ca-dir", &ca], words].concat())
+    }
+
+    fn launch(server: &Server, dir: PathBuf, words: &[&str]) -> Self {
+        let [grpc, secure, http, monitoring] = std::array::from_fn(|_| free_port());
+        let at = |port: u16| format!("127.0.0.1:{port}");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mainsheet"));
+        command.arg("discovery").arg("--kubeconfig").arg(server.kubeconfig());
+        command.args(["--grpc-addr", &at(grpc), "--secure-grpc-addr", &at(secure), "--http-addr", &at(http)]);
+        command.args(["--monitoring-addr", &at(monitoring)]).args(words);
+        let process = spawn(command, &dir.join("log"));
+        Self { dir, process, started: Instant::now(), grpc, secure, http, monitoring }
+    }
+
+    /// A GET of a page: the status, and what it says.
+    pub(crate) fn get(&self, monitoring: bool, path: &str) -> (String, String) {
+        let port = if monitoring { self.monitoring } else { self.http };
+        let url = format!("http://127.0.0.1:{port}{path}");
+        let out = Command::new("curl").args(["-sS", "--max-time", "5", "-w", "\n%{http_code}", &url]).output();
+        let out = String::from_utf8_lossy(&out.expect("curl").stdout).into_owned();
+        let (text, status) = out.rsplit_once('\n').unwrap_or(("", "000"));
+        (status.to_owned(), text.to_owned())
+    }
+
+    /// Waits until it is ready; how long that took since it was started.
+    pub(crate) async fn ready(&self) -> Duration {
+        super::eventually("mainsheet is ready", async || match self.get(false, "/ready") {
+            (status, _) if status == "200" => Ok(()),
+            (status, text) => Err(format!("{status} {text}; see {}", self.dir.display())),
+        })
+        .await;
+        self.started.elapsed()
+    }
+
+    /// A metric, by its name and labels.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let (_, text) = self.get(true, "/metrics");
+        let line = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().expect("a number")
+    }
+
+    /// Its memory in MiB, and the seconds of processors that it has used.
+    pub(crate) fn cost(&self) -> (u64, f64) {
+        let id = self.process.id();
+        let status = fs::read_to_string(format!("/proc/{id}/status")).expect("a process");
+        let memory = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).expect("its memory");
+        let memory: u64 = memory.trim().trim_end_matches(" kB").parse().expect("a number");
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).expect("a process");
+        let fields: Vec<&str> = stat.rsplit_once(") ").expect("fields").1.split(' ').collect();
+        let ticks: f64 = fields[11].parse::<f64>().expect("a number") + fields[12].parse::<f64>().expect("a number");
+        (memory >> 10, ticks / 100.0)
+    }
+
+    /// A proxy that asks for clusters over plaintext.
+    pub(crate) async fn proxy(&self) -> Proxy {
+        let channel = Endpoint::try_from(format!("http://127.0.0.1:{}", self.grpc)).expect("an address");
+        let channel = super::eventually("a connection", async || channel.connect().await).await;
+        Proxy::open(channel, None).await.expect("a stream")
+    }
+
+    /// A connection over TLS.
+    pub(crate) async fn secure(&self) -> Channel {
+        super::eventually("a connection over TLS", async || {
+            let roots = fs::read_to_string(self.dir.join("ca/root-cert.pem")).map_err(|e| e.to_string())?;
+            let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(roots));
+            let tls = tls.domain_name("istiod.istio-system.svc");
+            let endpoint = Endpoint::try_from(format!("https://127.0.0.1:{}", self.secure)).expect("an address");
+            endpoint.tls_config(tls).expect("TLS").connect().await.map_err(|e| format!("{e:?}"))
+        })
+        .await
+    }
+}
+
+impl Drop for Plane {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+impl Proxy {
+    /// Subscribes to all clusters, with a token or without.
+    pub(crate) async fn open(channel: Channel, token: Option<&str>) -> Result<Self, Status> {
+        let (requests, stream) = mpsc::channel(4);
+        let id = "sidecar~10.1.0.1~client.shop~shop.svc.cluster.local".to_owned();
+        let first = DeltaDiscoveryRequest {
+            node: Some(Node { id, ..Node::default() }),
+            type_url: ResourceType::Cluster.type_url().to_owned(),
+            ..DeltaDiscoveryRequest::default()
+        };
+        requests.send(first).await.expect("room for a request");
+        let mut request = Request::new(ReceiverStream::new(stream));
+        if let Some(token) = token {
+            let bearer = format!("Bearer {token}").parse().expect("text");
+            request.metadata_mut().insert("authorization", bearer);
+        }
+        let mut client = ads::AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(1 << 30);
+        let responses = client.delta_aggregated_resources(request).await?.into_inner();
+        Ok(Self { requests, responses })
+    }
+
+    /// The names of what comes next, and of what goes; it is acknowledged.
+    pub(crate) async fn next(&mut self) -> Result<(Vec<String>, Vec<String>), Status> {
+        let next = time::timeout(super::SOON, self.responses.message()).await;
+        let response = next.map_err(|_| Status::deadline_exceeded("nothing came"))??;
+        let response = response.ok_or_else(|| Status::aborted("the stream ended"))?;
+        let ack = DeltaDiscoveryRequest {
+            type_url: response.type_url.clone(),
+            response_nonce: response.nonce.clone(),
+            ..DeltaDiscoveryRequest::default()
+        };
+        self.requests.send(ack).await.map_err(|_| Status::aborted("the stream ended"))?;
+        Ok((response.resources.iter().map(|r| r.name.clone()).collect(), response.removed_resources))
+    }
+}
