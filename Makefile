@@ -40,10 +40,14 @@ cluster-test: cluster-tools ## the tests against a real Kubernetes API server
 cluster-tools: ## build a real Kubernetes from its Go modules, for tests (root; minutes once, then cached)
 	@tests/cluster/build.sh
 
-bench: ## work, bytes and memory of translation and push on meshes of growing size
+bench: tools ## what pushes cost on meshes of growing size, certificates beside their signatures, and an agent beside its Envoy
 	$(CARGO) bench --locked --bench push
+	$(CARGO) bench --locked --bench sign
+	$(CARGO) build --locked --release --example echo
+	$(CARGO) bench --locked --bench agent
 
-fuzz: tools ## 50,000 worlds changed at random, which Envoy must accept (FUZZ_WORLDS, FUZZ_JUDGED, FUZZ_SEED)
+fuzz: tools ## 50,000 worlds changed at random, which Envoy must accept, and a million requests, tokens and keys (FUZZ_…)
+	FUZZ_INPUTS=$${FUZZ_INPUTS:-250000} $(CARGO) test --locked --lib -- fuzz
 	FUZZ_WORLDS=$${FUZZ_WORLDS:-50000} $(CARGO) test --locked --test mesh -- fuzz
 
 lint: tools ## formatting and lints; any finding fails

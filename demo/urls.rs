@@ -21,8 +21,8 @@ impl Urls {
         let admin = page.envoy().admin_address().to_string();
         let node = world.node();
         let ways: [(&Place, String, u16, &[&str]); 4] = [
-            (&node, format!("{}:{}", ports.address, ports.http), 18080, &["/debug", "/debug/syncz", "/debug/problems"]),
-            (&node, format!("{}:{}", ports.address, ports.monitoring), 15014, &["/metrics"]),
+            (&node, format!("127.0.0.1:{}", ports.http), 18080, &["/debug", "/debug/syncz", "/debug/problems"]),
+            (&node, format!("127.0.0.1:{}", ports.monitoring), 15014, &["/metrics"]),
             (&page.place, admin, 15000, &["/config_dump", "/clusters"]),
             (&node, format!("{}:{PORT}", page.pod.ip), PORT, &["/productpage"]),
         ];

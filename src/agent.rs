@@ -205,7 +205,7 @@ impl Agent {
             return Ok((newest, vec![Box::pin(std::future::pending())]));
         };
         let (newest, mut tasks) = self.certificates()?;
-        let (secrets, asked, keeping) = secrets::secrets(newest.clone());
+        let (secrets, asked, keeping) = secrets::secrets(newest.clone(), self.options.identity.revoked());
         tasks.push(Box::pin(secrets::serve(listener, Local::new(secrets, asked))));
         tasks.push(Box::pin(keeping));
         Ok((newest, tasks))

@@ -184,7 +184,8 @@ impl App {
             ("the store", Ok(()))
         });
         let (tried, attempts) = watch::channel(BTreeSet::new());
-        let fetching = keys::watch(key_options(keys), writer.clone(), reader.snapshots.clone(), tried);
+        let fetched = key_options(keys);
+        let fetching = keys::watch(fetched.clone(), writer.clone(), reader.snapshots.clone(), tried);
         background.spawn(async {
             fetching.await;
             ("fetching keys", Ok(()))
@@ -199,7 +200,7 @@ impl App {
 
         let mut servers = Tasks::new();
         if let Some(identity) = identity {
-            let (serving, tasks) = identity.start()?;
+            let (serving, tasks) = identity.start(&fetched)?;
             for (name, task) in tasks {
                 background.spawn(async move {
                     task.await;
@@ -226,6 +227,7 @@ impl App {
             let Some(listener) = listener else { continue };
             let mut shutdown = shutdown.clone();
             let down = async move { drop(shutdown.wait_for(|down| *down).await) };
+            let pages = pages.into_make_service_with_connect_info::<SocketAddr>();
             let serve = axum::serve(listener, pages).with_graceful_shutdown(down).into_future();
             servers.spawn(async move { (name, serve.await.map_err(Into::into)) });
         }
@@ -245,8 +247,8 @@ async fn before_identity(
     let mesh = origin.mesh().await?;
     Ok(match origin.client() {
         Some(client) => {
-            let judge = Judge::of(client, authority.verify_tokens_offline, &authority.token_audiences);
-            (Some(mesh), Some(judge.await))
+            let audiences = authority.audiences();
+            (Some(mesh), Some(Judge::of(client, authority.verify_tokens_offline, &audiences).await))
         }
         None => (Some(mesh), None),
     })

@@ -6,7 +6,7 @@ mod control_plane;
 mod stats;
 
 pub use agent::Beside;
-pub use control_plane::{ControlPlane, Proof, token_secret};
+pub use control_plane::{ControlPlane, Proof, roots_secret, token_secret};
 pub use stats::Stats;
 
 use crate::model::{Node, Role};

@@ -1,8 +1,8 @@
 //! The certificate authority: it signs the identities of workloads, and keeps its key and roots in a [`Storage`].
 //!
 //! The way through: [`Keeper`] reads the storage and publishes an [`Authority`] whenever that has changed; the
-//! [`Signer`] signs with the newest on a few workers; [`Service`] takes requests of proved callers, and [`serving`]
-//! makes the control plane's own certificate.
+//! [`Signer`] signs with the newest on a few workers; [`Service`] takes requests of proved callers, of whose workloads
+//! [`Workloads`] knows more; and [`serving`] makes the control plane's own certificate.
 
 mod authority;
 mod csr;
@@ -17,8 +17,9 @@ pub mod serving;
 mod signer;
 #[cfg(test)]
 mod tests;
+mod workloads;
 
-pub use authority::{Authority, Issued, Names, self_signed};
+pub use authority::{Authority, Issued, Names, lists as revocation_lists, self_signed};
 pub use csr::{Csr, Unfit};
 pub use directory::Directory;
 pub use keeper::{Keeper, Options, now};
@@ -28,6 +29,7 @@ pub use rotation::{Phase, Rotation, Step};
 pub use secret::{Svid, WorkloadSecrets, roots};
 pub use service::Service;
 pub use signer::{Limits, Refused, Signer};
+pub use workloads::{Rules, Workloads};
 
 use std::{collections::BTreeMap, io};
 

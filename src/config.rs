@@ -14,7 +14,7 @@ use clap::{ArgAction, Args};
 use std::{ffi::OsString, fmt, path::PathBuf, str::FromStr, time::Duration};
 
 pub use agent::{Agent, AgentRole, Discovering, Dns, Envoy, Identity};
-pub use authority::{Authority, TokenIssuer};
+pub use authority::{Authority, JwtRule, KeysAt, TokenIssuer};
 pub use keys::Keys;
 pub use log::{Level, Levels};
 pub use unused::Unused;

@@ -3,6 +3,7 @@
 
 mod answer;
 mod dump;
+mod guard;
 mod metrics;
 mod page;
 mod registry;
@@ -21,13 +22,13 @@ use crate::{
 };
 use axum::{
     Router,
-    extract::{Query, State},
-    http::{StatusCode, Uri, header},
+    extract::{ConnectInfo, Query, State},
+    http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::get,
 };
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use tokio::sync::watch;
 
 /// What the pages show.
@@ -54,6 +55,8 @@ pub struct Identity {
     pub signer: Arc<Signer>,
     /// Who checks.
     pub authenticator: Arc<Authenticator>,
+    /// Whose workloads may look at all pages, beside those of the control plane's namespace.
+    pub namespaces: Vec<String>,
 }
 
 /// The pages below `/debug/`, each with what it shows.
@@ -122,8 +125,18 @@ async fn scrape(State(debug): State<Debug>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
-async fn show(State(debug): State<Debug>, uri: Uri, Query(parameters): Query<Parameters>) -> Response {
-    debug.page(uri.path().trim_start_matches('/'), &parameters)
+async fn show(
+    State(debug): State<Debug>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    uri: Uri,
+    Query(parameters): Query<Parameters>,
+) -> Response {
+    let page = uri.path().trim_start_matches('/');
+    match debug.admit(peer, &headers, page, &parameters).await {
+        Ok(()) => debug.page(page, &parameters),
+        Err((status, text)) => page::refuse(status, text),
+    }
 }
 
 impl Debug {
@@ -174,10 +187,8 @@ impl Debug {
             return Err((StatusCode::BAD_REQUEST, "You must provide a proxyID in the query string\n".into()));
         };
         let connections = self.registry.connections();
-        let Some(connection) = connections.iter().find(|c| c.id.contains(id.as_str())) else {
-            let text = format!("Proxy {id} is not connected to this mainsheet instance; another one may serve it.\n");
-            return Err((StatusCode::NOT_FOUND, text));
-        };
+        let found = connections.iter().find(|c| c.id.contains(id.as_str()));
+        let connection = found.ok_or_else(|| unknown_proxy(id))?;
         let held = |kind| connection.held(kind);
         let kinds = match (only, parameters.get("types")) {
             (Some(kind), _) => vec![kind],
@@ -186,6 +197,11 @@ impl Debug {
         };
         Ok(dump::config_dump_of(&held, &kinds))
     }
+}
+
+fn unknown_proxy(id: &str) -> (StatusCode, String) {
+    let text = format!("Proxy {id} is not connected to this mainsheet instance; another one may serve it.\n");
+    (StatusCode::NOT_FOUND, text)
 }
 
 /// The type of a short name or a type URL.

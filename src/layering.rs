@@ -1,5 +1,7 @@
 //! Holds the crate to its shape: who may know whom, how long a file may be, and what pure rooms may not say.
 
+mod threats;
+
 use std::{
     collections::BTreeSet,
     fs,

@@ -14,7 +14,7 @@ use crate::{
 };
 use std::{
     fmt,
-    sync::{Arc, RwLock},
+    sync::{Arc, PoisonError, RwLock},
 };
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
@@ -35,6 +35,8 @@ pub struct Caller {
     pub expires: Option<u64>,
     /// The pod, where the proof names it.
     pub pod: Option<Arc<str>>,
+    /// What telemetry calls the workload, where the certificate says.
+    pub subject: Option<Arc<str>>,
 }
 
 /// What a client proves its identity by.
@@ -76,6 +78,13 @@ pub struct Issuer {
     pub audiences: Vec<String>,
     /// The keys, which may be replaced at any time.
     pub keys: RwLock<Keys>,
+}
+
+impl Issuer {
+    /// These are the keys from now on.
+    pub fn replace(&self, keys: Keys) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
 }
 
 /// Tells whose certificates are taken, the own trust domain first and then its aliases.
@@ -177,10 +186,12 @@ impl Authenticator {
             return Err(Refusal::TrustDomain);
         }
         let expires = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0);
-        match expires > now {
-            true => Ok(Caller { identity, proof: Proof::Certificate, expires: Some(expires), pod: None }),
-            false => Err(Refusal::Expired),
+        if expires <= now {
+            return Err(Refusal::Expired);
         }
+        let subject = certificate.subject().iter_organizational_unit().next();
+        let subject = subject.and_then(|unit| unit.as_str().ok()).map(Into::into);
+        Ok(Caller { identity, proof: Proof::Certificate, expires: Some(expires), pod: None, subject })
     }
 
     fn by_token(&self, token: &str, now: u64) -> Result<Caller, Refusal> {
@@ -194,7 +205,7 @@ impl Authenticator {
         let domain = domains.first().ok_or(Refusal::TrustDomain)?;
         let identity = Spiffe::new(domain, namespace, account).map_err(|_| Refusal::Subject)?;
         let pod = claims.pod(&Namespace::from(namespace));
-        Ok(Caller { identity, proof: Proof::Token, expires: Some(claims.expires), pod })
+        Ok(Caller { identity, proof: Proof::Token, expires: Some(claims.expires), pod, subject: None })
     }
 }
 

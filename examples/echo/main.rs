@@ -5,6 +5,7 @@
 
 mod relay;
 mod resolve;
+mod secure;
 mod send;
 mod serve;
 
@@ -16,7 +17,7 @@ type Failure = Box<dyn Error + Send + Sync>;
 
 #[derive(Parser)]
 enum Command {
-    /// Answers HTTP/1.1, HTTP/2 without TLS, and lines of text over TCP.
+    /// Answers HTTP/1.1, HTTP/2, and lines of text over TCP.
     Serve(Serve),
     /// Reads requests from standard input, one JSON object a line, and answers each with one line.
     Send,
@@ -44,6 +45,13 @@ struct Serve {
     /// An address to answer lines of text on.
     #[arg(long)]
     tcp: Vec<SocketAddr>,
+    /// `ADDRESS=BASE`: an address to answer HTTP over TLS on, with the certificates of `BASE.pem` and the key of `BASE.key`.
+    #[arg(long)]
+    tls: Vec<String>,
+    /// The same, of an address where the client may also speak without TLS: HTTP, or lines of text; who says nothing
+    /// is greeted.
+    #[arg(long)]
+    any: Vec<String>,
     /// `name=ADDRESS/path`: what to ask, with a `Host` of that name, before each answer.
     #[arg(long)]
     calls: Vec<String>,

@@ -1,10 +1,14 @@
 //! The client: commands come in as lines of JSON, and each is answered by one line.
 //!
 //! `{"op":"http", …}` sends and answers with all replies; `{"op":"start", …}` keeps sending until
-//! `{"op":"stop"}`, which answers with the replies so far; `{"op":"tcp", …}` sends a line and tells the answer;
+//! `{"op":"stop"}`, which answers with the replies so far; `{"op":"tcp", …}` sends a line, or nothing where that is
+//! empty, and tells the answer;
 //! `{"op":"dns", …}` asks for the addresses of a name.
 
-use crate::{Failure, resolve};
+use crate::{
+    Failure, resolve,
+    secure::{Shown, Stream},
+};
 use http_body_util::{BodyExt, Full};
 use hyper::{
     HeaderMap, Request, Response,
@@ -36,7 +40,7 @@ enum Order {
     Http(Http),
     Start(Http),
     Stop,
-    Tcp { to: String, line: String },
+    Tcp { to: String, line: String, tls: Option<Shown> },
     Dns { to: String, name: String, v6: bool },
 }
 
@@ -65,6 +69,12 @@ pub(crate) struct Http {
     /// A connection for each request.
     #[serde(default)]
     fresh: bool,
+    /// Of what is answered with 200 nothing else is told.
+    #[serde(default)]
+    brief: bool,
+    /// TLS of the client's own.
+    #[serde(default)]
+    tls: Option<Shown>,
 }
 
 fn get() -> String {
@@ -101,6 +111,8 @@ impl Http {
             pause_ms: 0,
             http2: false,
             fresh: true,
+            brief: false,
+            tls: None,
         }
     }
 }
@@ -128,7 +140,7 @@ pub(crate) async fn run() -> Result<(), Failure> {
                 }
                 None => "[]".to_owned(),
             },
-            Order::Tcp { to, line } => serde_json::to_string(&[tcp(&to, &line).await])?,
+            Order::Tcp { to, line, tls } => serde_json::to_string(&[tcp(&to, &line, tls.as_ref()).await])?,
             Order::Dns { to, name, v6 } => serde_json::to_string(&[match resolve::ask(&to, &name, v6).await {
                 Ok(body) => Reply { status: 200, body, ..Reply::default() },
                 Err(error) => Reply { error: Some(error.to_string()), ..Reply::default() },
@@ -170,6 +182,9 @@ async fn work(http: Http, left: Arc<AtomicU64>) -> Vec<Reply> {
         if http.fresh || reply.error.is_some() {
             connection = None;
         }
+        if http.brief && reply.status == 200 {
+            (reply.headers, reply.body) = Default::default();
+        }
         replies.push(reply);
         if http.pause_ms > 0 {
             tokio::time::sleep(Duration::from_millis(http.pause_ms)).await;
@@ -198,6 +213,10 @@ impl Connection {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(80))).await?;
         stream.set_nodelay(true)?;
+        let stream: Box<dyn Stream> = match &http.tls {
+            Some(tls) => tls.connect(stream).await?,
+            None => Box::new(stream),
+        };
         let stream = TokioIo::new(stream);
         Ok(match http.http2 {
             true => {
@@ -277,16 +296,24 @@ fn request(http: &Http, uri: &hyper::Uri, authority: &str) -> Result<Request<Ful
     Ok(request.body(Full::new(Bytes::from(http.body.clone())))?)
 }
 
-async fn tcp(to: &str, line: &str) -> Reply {
+async fn tcp(to: &str, line: &str, tls: Option<&Shown>) -> Reply {
     let talk = async {
-        let mut stream = TcpStream::connect(to).await?;
-        stream.write_all(format!("{line}\n").as_bytes()).await?;
+        let stream = TcpStream::connect(to).await?;
+        stream.set_nodelay(true)?;
+        let mut stream: Box<dyn Stream> = match tls {
+            Some(tls) => tls.connect(stream).await?,
+            None => Box::new(stream),
+        };
+        if !line.is_empty() {
+            stream.write_all(format!("{line}\n").as_bytes()).await?;
+            stream.flush().await?;
+        }
         let answer = BufReader::new(stream).lines().next_line().await?;
-        answer.ok_or_else(|| std::io::Error::other("closed without an answer"))
+        answer.ok_or_else(|| Failure::from("closed without an answer"))
     };
     match tokio::time::timeout(Duration::from_secs(10), talk).await {
         Ok(Ok(body)) => Reply { body, ..Reply::default() },
-        Ok(Err(error)) => failed(chain(&error)),
+        Ok(Err(error)) => failed(chain(&*error)),
         Err(_) => failed("no answer in time".to_owned()),
     }
 }

@@ -2,7 +2,7 @@
 //! `status=503`, `delay=250` (milliseconds), `key=K` (counts requests), `fail=2` (the first two of the key get
 //! the status, later ones 200). `/_count?key=K` tells the count.
 
-use crate::{Failure, Serve, send};
+use crate::{Failure, Serve, secure, send};
 use http_body_util::{BodyExt, Full};
 use hyper::{
     Request, Response, StatusCode,
@@ -24,9 +24,14 @@ use std::{
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     task::JoinSet,
+    time::timeout,
 };
+use tokio_rustls::TlsAcceptor;
+
+/// How long a client may say nothing before it is greeted.
+const SILENCE: Duration = Duration::from_millis(300);
 
 /// What all connections share.
 struct State {
@@ -45,6 +50,12 @@ pub(crate) async fn run(options: Serve) -> Result<(), Failure> {
     for address in tcp {
         tasks.spawn(serve_lines(TcpListener::bind(address).await?, state.clone()));
     }
+    for (given, any) in state.options.tls.iter().map(|t| (t, false)).chain(state.options.any.iter().map(|t| (t, true)))
+    {
+        let (address, base) = given.split_once('=').ok_or("write ADDRESS=BASE")?;
+        let listener = TcpListener::bind(address).await?;
+        tasks.spawn(serve_tls(listener, state.clone(), secure::acceptor(base)?, any));
+    }
     while let Some(ended) = tasks.join_next().await {
         ended??;
     }
@@ -56,12 +67,59 @@ async fn serve_http(listener: TcpListener, state: Arc<State>) -> Result<(), Fail
     loop {
         let (stream, peer) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        let state = state.clone();
+        tokio::spawn(requests(stream, state.clone(), port, peer));
+    }
+}
+
+/// Answers the requests of one connection.
+async fn requests(stream: impl secure::Stream + 'static, state: Arc<State>, port: u16, peer: SocketAddr) {
+    let answer = service_fn(move |request| answer(request, state.clone(), port, peer));
+    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection_with_upgrades(TokioIo::new(stream), answer).await;
+}
+
+async fn serve_tls(listener: TcpListener, state: Arc<State>, tls: TlsAcceptor, any: bool) -> Result<(), Failure> {
+    let port = listener.local_addr()?.port();
+    loop {
+        let (stream, peer) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let (state, tls) = (state.clone(), tls.clone());
         tokio::spawn(async move {
-            let answer = service_fn(move |request| answer(request, state.clone(), port, peer));
-            auto::Builder::new(TokioExecutor::new()).serve_connection_with_upgrades(TokioIo::new(stream), answer).await
+            match if any { spoken(&stream).await } else { Spoken::Tls } {
+                Spoken::Tls => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        requests(stream, state, port, peer).await;
+                    }
+                }
+                Spoken::Http => requests(stream, state, port, peer).await,
+                Spoken::Lines => drop(lines(stream, state).await),
+                Spoken::Nothing => drop(greeted(stream, state).await),
+            }
         });
     }
+}
+
+/// What a client begins with.
+enum Spoken {
+    Tls,
+    Http,
+    Lines,
+    Nothing,
+}
+
+async fn spoken(stream: &TcpStream) -> Spoken {
+    let mut first = [0; 4];
+    match timeout(SILENCE, stream.peek(&mut first)).await {
+        Err(_) => Spoken::Nothing,
+        Ok(_) if first[0] == 0x16 => Spoken::Tls,
+        Ok(_) if &first == b"GET " || &first == b"PRI " => Spoken::Http,
+        Ok(_) => Spoken::Lines,
+    }
+}
+
+/// Says something first, as servers of mail and databases do.
+async fn greeted(mut stream: TcpStream, state: Arc<State>) -> std::io::Result<()> {
+    stream.write_all(format!("{} is ready\n", state.options.name).as_bytes()).await?;
+    lines(stream, state).await
 }
 
 async fn serve_lines(listener: TcpListener, state: Arc<State>) -> Result<(), Failure> {

@@ -135,7 +135,8 @@ fn certified(key: &PrivateKey, response: IstioCertificateResponse) -> Result<Cer
     }
     let lines = |pem: &str| if pem.ends_with('\n') { pem.to_owned() } else { format!("{pem}\n") };
     let chain = chain.iter().map(|pem| lines(pem)).collect();
-    Ok(Certified { svid: Svid { chain, key: key.pem().to_owned(), roots: lines(roots) }, expires: validity.end })
+    let (key, roots) = (key.pem().to_owned(), lines(roots));
+    Ok(Certified { svid: Svid { chain, key, roots, crls: String::new() }, expires: validity.end })
 }
 
 /// How long to wait after so many failures with so much left; `part` spreads it.

@@ -88,7 +88,8 @@ impl Mounted {
 
     fn read(&self) -> Result<Certified> {
         let text = |path: &Path| fs::read_to_string(path).with_context(|| path.display().to_string());
-        let svid = Svid { chain: text(&self.chain)?, key: text(&self.key)?, roots: text(&self.roots)? };
+        let svid =
+            Svid { chain: text(&self.chain)?, key: text(&self.key)?, roots: text(&self.roots)?, crls: String::new() };
         let key = PrivateKey::from_pem("the key", &svid.key)?;
         let expires = key.validity("the certificate", &svid.chain)?.end;
         Ok(Certified { svid, expires })
@@ -100,7 +101,7 @@ impl Mounted {
 pub(super) fn named(name: &str) -> Option<Resource> {
     let read = |path: &str| fs::read_to_string(path).ok().filter(|text| !text.is_empty());
     if let Some((chain, key)) = name.strip_prefix("file-cert:").and_then(|rest| rest.split_once('~')) {
-        let svid = Svid { chain: read(chain)?, key: read(key)?, roots: String::new() };
+        let svid = Svid { chain: read(chain)?, key: read(key)?, roots: String::new(), crls: String::new() };
         // Half of a pair that is being replaced would be refused.
         PrivateKey::from_pem("the key", &svid.key).ok()?.validity("the certificate", &svid.chain).ok()?;
         return Some(svid.certificate(name));
@@ -109,5 +110,5 @@ pub(super) fn named(name: &str) -> Option<Resource> {
         "system" => SYSTEM.iter().find_map(|path| read(path))?,
         path => read(path)?,
     };
-    Some(roots(name, &text))
+    Some(roots(name, &text, ""))
 }

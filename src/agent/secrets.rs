@@ -5,6 +5,7 @@ use super::{
     files::{self, INTERVAL},
 };
 use crate::{
+    ca::{self, Svid},
     translate::Resource,
     xds::{Asked, Local},
 };
@@ -13,7 +14,7 @@ use std::{
     collections::BTreeSet,
     fs, io,
     os::unix::fs::PermissionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 use tokio::{
@@ -47,9 +48,11 @@ pub(super) async fn serve(listener: UnixListener, secrets: Local) -> Result<()> 
     Ok(server.serve_with_incoming(UnixListenerStream::new(listener)).await?)
 }
 
-/// The newest secrets, whom to tell what is asked for, and what keeps them.
+/// The newest secrets, whom to tell what is asked for, and what keeps them; beside the roots stands what `crl` says was
+/// revoked, where there is such a file.
 pub(super) fn secrets(
     mut newest: Newest,
+    crl: Option<PathBuf>,
 ) -> (watch::Receiver<Arc<[Resource]>>, Asked, impl Future<Output = Result<()>> + Send) {
     let (sender, receiver) = watch::channel(Arc::default());
     let names: Arc<Mutex<BTreeSet<String>>> = Arc::default();
@@ -66,9 +69,16 @@ pub(super) fn secrets(
         })
     };
     let keeping = async move {
+        let mut crls = String::new();
         loop {
+            match crl.as_ref().map(fs::read_to_string) {
+                // What cannot be read leaves what was there: Envoy would refuse it, and nobody is let in again by accident.
+                Some(Ok(text)) if ca::revocation_lists(&text).is_ok() => crls = text,
+                _ => {}
+            }
             let files: Vec<String> = names.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
-            let own = newest.borrow_and_update().as_ref().map(|certified| certified.svid.resources());
+            let certified = newest.borrow_and_update().clone();
+            let own = certified.map(|certified| Svid { crls: crls.clone(), ..certified.svid.clone() }.resources());
             let all: Vec<Resource> =
                 own.into_iter().flatten().chain(files.iter().filter_map(|name| files::named(name))).collect();
             sender.send_if_modified(|held: &mut Arc<[Resource]>| {
@@ -83,7 +93,7 @@ pub(super) fn secrets(
                 changed
             });
             let look_again = async {
-                match files.is_empty() {
+                match files.is_empty() && crl.is_none() {
                     true => std::future::pending().await,
                     false => time::sleep(INTERVAL).await,
                 }

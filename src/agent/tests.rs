@@ -94,6 +94,18 @@ fn mount(link: &Path, seconds: u64) -> String {
     files["ca-cert.pem"].clone()
 }
 
+fn revocation_list() -> rcgen::CertificateRevocationListParams {
+    let now = std::time::SystemTime::now();
+    rcgen::CertificateRevocationListParams {
+        this_update: now.into(),
+        next_update: (now + Duration::from_secs(60)).into(),
+        crl_number: 1u64.into(),
+        issuing_distribution_point: None,
+        revoked_certs: Vec::new(),
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    }
+}
+
 #[tokio::test]
 async fn mounted_certificates_are_followed_and_written_out() {
     let dir = std::env::temp_dir().join(format!("mainsheet-mounted-{}", std::process::id()));
@@ -119,7 +131,7 @@ async fn mounted_certificates_are_followed_and_written_out() {
     newest.wait_for(|held| chain(held).as_ref() == Some(&first)).await.expect("the first");
 
     let name = format!("file-cert:{}~{}", path("cert-chain.pem"), path("key.pem"));
-    let (secrets, asked, serving) = secrets::secrets(newest.clone());
+    let (secrets, asked, serving) = secrets::secrets(newest.clone(), Some(dir.join("crl.pem")));
     let serving = tokio::spawn(serving);
     asked(&[name.clone(), format!("file-root:{roots}"), "file-root:/nowhere".to_owned(), "default".to_owned()]);
     let second = mount(&link, 200);
@@ -131,6 +143,14 @@ async fn mounted_certificates_are_followed_and_written_out() {
     };
     let all = ["default".to_owned(), "ROOTCA".to_owned(), name, format!("file-root:{roots}")];
     secrets.wait_for(|held| all.iter().all(|name| told(held).contains(name))).await.expect("all secrets");
+    let issuer = rcgen::Issuer::new(rcgen::CertificateParams::default(), rcgen::KeyPair::generate().expect("a key"));
+    let list = revocation_list().signed_by(&issuer).expect("a list").pem().expect("PEM");
+    for text in [&*list, "rubbish"] {
+        fs::write(dir.join("crl.pem"), text).expect("a file");
+        let has = |r: &crate::translate::Resource| String::from_utf8_lossy(&r.body).contains(list.trim());
+        let told = |all: &Arc<[crate::translate::Resource]>| all.iter().any(|r| &*r.name == "ROOTCA" && has(r));
+        secrets.wait_for(told).await.expect("what was revoked");
+    }
     let written = || fs::read_to_string(dir.join("out/cert-chain.pem")).unwrap_or_default();
     while written() != second {
         time::sleep(Duration::from_millis(20)).await;

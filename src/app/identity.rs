@@ -3,12 +3,13 @@
 
 use super::token::{self, Judge};
 use crate::{
-    ca::{self, Directory, Keeper, Limits, Service, Signer, WorkloadSecrets, serving},
-    config::{Authority, Place, TokenIssuer},
+    ca::{self, Directory, Keeper, Limits, Rules, Service, Signer, WorkloadSecrets, Workloads, serving},
+    config::{Authority, KeysAt, Place},
     debug,
     id::Shared,
-    model::Mesh,
+    model::{KeyLocator, Mesh},
     peer::{Authenticator, Caller, Evidence, Issuer, Keys, Refusal},
+    source::keys,
     store::Reader,
     translate::Resource,
     xds::{Secrets, Server},
@@ -23,7 +24,8 @@ use kube::Client;
 use rustls::ServerConfig;
 use std::{
     fs, io,
-    sync::{Arc, PoisonError, RwLock},
+    path::{Path, PathBuf},
+    sync::{Arc, RwLock},
     time::Duration,
 };
 use tokio::{net::TcpListener, sync::watch, time};
@@ -37,9 +39,11 @@ pub(super) struct Identity {
     keeper: Keeper,
     signer: Arc<Signer>,
     authenticator: Arc<Authenticator>,
-    issuers: Vec<(TokenIssuer, Arc<Issuer>)>,
+    issuers: Vec<(KeysAt, Arc<Issuer>)>,
     /// Of the cluster, where its tokens are checked without it.
     keys: Option<(Client, Arc<Issuer>)>,
+    workloads: Workloads,
+    debug_namespaces: Vec<String>,
     names: Vec<String>,
 }
 
@@ -70,12 +74,19 @@ impl Identity {
         };
         let signer = Arc::new(Signer::new(keeper.authority(), limits));
         let mut issuers = Vec::new();
-        for given in &options.token_issuer {
-            let keys = keys(given).map_err(|why| anyhow!("--token-issuer {}: {why}", given.keys.display()))?;
-            let (name, audiences) = (given.name.clone(), options.token_audiences.clone());
-            issuers.push((given.clone(), Arc::new(Issuer { name, audiences, keys: RwLock::new(keys) })));
+        for given in options.issuers() {
+            let keys = match &given.keys {
+                KeysAt::Here(text) => Keys::parse(text),
+                KeysAt::File(file) => read(file).map_err(|why| format!("{}: {why}", file.display())),
+                // Until they are fetched no token of the issuer is taken.
+                KeysAt::Url(_) | KeysAt::Discovery => Ok(Keys::default()),
+            };
+            let keys = keys.map_err(|why| anyhow!("the keys of the issuer {}: {why}", given.name))?;
+            let audiences = Some(given.audiences).filter(|a| !a.is_empty()).unwrap_or_else(|| options.audiences());
+            let issuer = Issuer { name: given.name, audiences, keys: RwLock::new(keys) };
+            issuers.push((given.keys, Arc::new(issuer)));
         }
-        let own = Arc::new(keeper.mint().issuer(&options.token_audiences));
+        let own = Arc::new(keeper.mint().issuer(&options.audiences()));
         let (reviewer, keys) = match judge {
             Some(Judge::Cluster(reviewer)) => (Some(reviewer), None),
             Some(Judge::Keys(client, issuer)) => (None, Some((client, issuer))),
@@ -84,37 +95,63 @@ impl Identity {
         let of_cluster = keys.as_ref().map(|(_, issuer)| issuer.clone());
         let all =
             std::iter::once(own).chain(issuers.iter().map(|(_, issuer)| issuer.clone())).chain(of_cluster).collect();
+        let rules =
+            Rules { node_accounts: options.trusted_node_account.clone(), subjects: options.certificate_subjects };
+        let workloads = Workloads::new(reader.snapshots.clone(), rules);
+        let debug_namespaces = options.debug_namespace.clone();
         let snapshots = reader.snapshots.clone();
         let domains = move || snapshots.borrow().mesh.trust_domains().cloned().collect();
         let authenticator = Arc::new(Authenticator::new(Box::new(domains), all).with_reviewer(reviewer));
         let names = serving::dns_names(&place.namespace, &place.revision, &options.custom_host);
-        Ok(Some(Self { keeper, signer, authenticator, issuers, keys, names }))
+        Ok(Some(Self { keeper, signer, authenticator, issuers, keys, workloads, debug_namespaces, names }))
     }
 
     /// The secrets of proxies without an agent.
     pub(super) fn secrets(&self) -> Arc<dyn Secrets> {
-        Arc::new(Served(WorkloadSecrets::new(self.signer.clone())))
+        Arc::new(Served(WorkloadSecrets::new(self.signer.clone(), self.workloads.clone())))
     }
 
     /// What debug pages show of it.
     pub(super) fn shown(&self) -> debug::Identity {
-        debug::Identity { signer: self.signer.clone(), authenticator: self.authenticator.clone() }
+        debug::Identity {
+            signer: self.signer.clone(),
+            authenticator: self.authenticator.clone(),
+            namespaces: self.debug_namespaces.clone(),
+        }
     }
 
-    /// What serves over TLS, and what runs beside it.
-    pub(super) fn start(self) -> Result<(Secure, Background)> {
+    /// What serves over TLS, and what runs beside it. Keys of tokens are fetched as `fetching` says.
+    pub(super) fn start(self, fetching: &keys::Options) -> Result<(Secure, Background)> {
         let (config, renewing) = serving::keep(self.keeper.authority(), self.names)?;
         let mut background: Background = vec![
             ("the certificate authority", Box::pin(self.keeper.run())),
             ("the control plane's certificate", Box::pin(renewing)),
         ];
-        if !self.issuers.is_empty() {
-            background.push(("the keys of tokens", Box::pin(follow(self.issuers))));
+        let mut files = Vec::new();
+        for (keys, issuer) in self.issuers {
+            let locator = match keys {
+                KeysAt::Here(_) => continue,
+                KeysAt::File(file) => {
+                    files.push((file, issuer));
+                    continue;
+                }
+                KeysAt::Url(url) => KeyLocator::Keys(url.into()),
+                KeysAt::Discovery => {
+                    let at = issuer.name.trim_end_matches('/');
+                    KeyLocator::Discovery(format!("{at}/.well-known/openid-configuration").into())
+                }
+            };
+            let take = move |text: &str| Keys::parse(text).map(|keys| issuer.replace(keys));
+            background.push(("fetching the keys of tokens", Box::pin(keys::follow(fetching.clone(), locator, take))));
+        }
+        if !files.is_empty() {
+            background.push(("the keys of tokens", Box::pin(follow(files))));
         }
         if let Some((client, issuer)) = self.keys {
             background.push(("the keys of the cluster's tokens", Box::pin(token::follow(client, issuer))));
         }
-        Ok((Secure { config, signer: self.signer, authenticator: self.authenticator }, background))
+        let Self { signer, authenticator, workloads, .. } = self;
+        Ok((Secure { config, signer, authenticator, workloads }, background))
     }
 }
 
@@ -123,6 +160,7 @@ pub(super) struct Secure {
     config: watch::Receiver<Arc<ServerConfig>>,
     signer: Arc<Signer>,
     authenticator: Arc<Authenticator>,
+    workloads: Workloads,
 }
 
 impl Secure {
@@ -133,7 +171,7 @@ impl Secure {
         listener: TcpListener,
         down: impl Future<Output = ()>,
     ) -> Result<()> {
-        let routes = server.routes().add_service(Service::new(self.signer)).into_axum_router();
+        let routes = server.routes().add_service(Service::new(self.signer, self.workloads)).into_axum_router();
         let routes = routes.layer(middleware::from_fn_with_state(self.authenticator, authenticate));
         let router = server.builder().add_routes(routes.into());
         let incoming = serving::accept(listener, self.config);
@@ -172,7 +210,7 @@ struct Served(WorkloadSecrets);
 
 impl Secrets for Served {
     fn follow(&self, caller: &Caller) -> watch::Receiver<Arc<[Resource]>> {
-        let mut svids = self.0.follow(caller.identity.clone());
+        let mut svids = self.0.follow(caller.clone());
         let (sender, receiver) = watch::channel(Arc::default());
         tokio::spawn(async move {
             loop {
@@ -189,21 +227,21 @@ impl Secrets for Served {
     }
 }
 
-fn keys(given: &TokenIssuer) -> Result<Keys, String> {
-    Keys::parse(&fs::read_to_string(&given.keys).map_err(|e| e.to_string())?)
+fn read(file: &Path) -> Result<Keys, String> {
+    Keys::parse(&fs::read_to_string(file).map_err(|e| e.to_string())?)
 }
 
 /// Reads the files of keys again and again. One that is broken leaves the keys as they were.
-async fn follow(issuers: Vec<(TokenIssuer, Arc<Issuer>)>) {
+async fn follow(issuers: Vec<(PathBuf, Arc<Issuer>)>) {
     let mut said = String::new();
     loop {
         time::sleep(INTERVAL).await;
-        for (given, issuer) in &issuers {
-            let of = given.clone();
-            match tokio::task::spawn_blocking(move || keys(&of)).await {
-                Ok(Ok(keys)) => *issuer.keys.write().unwrap_or_else(PoisonError::into_inner) = keys,
+        for (file, issuer) in &issuers {
+            let of = file.clone();
+            match tokio::task::spawn_blocking(move || read(&of)).await {
+                Ok(Ok(keys)) => issuer.replace(keys),
                 Ok(Err(why)) if why != said => {
-                    tracing::error!(issuer = given.name, error = %why, "the keys of an issuer stay as they were");
+                    tracing::error!(issuer = issuer.name, error = %why, "the keys of an issuer stay as they were");
                     said = why;
                 }
                 _ => {}

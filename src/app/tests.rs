@@ -1,5 +1,7 @@
 //! The control plane as a whole, on sockets of the loopback device.
 
+mod impostor;
+mod issuer;
 mod secure;
 
 use super::*;

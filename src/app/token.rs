@@ -7,7 +7,7 @@ use crate::{
 };
 use kube::Client;
 use std::{
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, RwLock},
     time::Duration,
 };
 use tokio::time;
@@ -54,9 +54,7 @@ pub(super) async fn follow(client: Client, issuer: Arc<Issuer>) {
     loop {
         time::sleep(INTERVAL).await;
         match keys(&client).await {
-            Ok((name, keys)) if name == issuer.name => {
-                *issuer.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
-            }
+            Ok((name, keys)) if name == issuer.name => issuer.replace(keys),
             Ok((name, _)) => tracing::error!("the cluster signs tokens as {name} now; this process has to start again"),
             Err(why) => tracing::debug!("the keys of the cluster's tokens stay as they were: {why}"),
         }

@@ -6,6 +6,10 @@ use serde_json::{Value, json};
 /// The cluster of the control plane.
 pub(super) const CLUSTER: &str = "xds-grpc";
 
+/// The names of the secrets that files have.
+const TOKEN: &str = "token";
+const ROOTS: &str = "control-plane-roots";
+
 /// Where the control plane is, and how a proxy proves there who it is.
 #[derive(Clone, Debug)]
 pub struct ControlPlane<'a> {
@@ -24,7 +28,7 @@ pub struct ControlPlane<'a> {
 pub enum Proof<'a> {
     /// By a token.
     Token {
-        /// The file of the mesh's roots.
+        /// The file of the secret that names the file of the mesh's roots (see [`roots_secret`]).
         roots: &'a str,
         /// The file of the secret that names the token's file (see [`token_secret`]).
         secret: &'a str,
@@ -74,18 +78,16 @@ impl ControlPlane<'_> {
         if let Proof::Certificate { .. } = self.proof {
             common["tls_certificate_sds_secret_configs"] = json!([agent::secret("default")]);
         }
-        match self.proof {
-            Proof::Token { roots, .. } | Proof::Certificate { roots: Some(roots) } => {
-                common["validation_context"] =
-                    json!({"trusted_ca": {"filename": roots}, "match_typed_subject_alt_names": [name]});
-            }
-            Proof::Certificate { roots: None } => {
-                common["combined_validation_context"] = json!({
-                    "default_validation_context": {"match_typed_subject_alt_names": [name]},
-                    "validation_context_sds_secret_config": agent::secret("ROOTCA"),
-                });
-            }
-        }
+        let roots = match self.proof {
+            Proof::Token { roots, .. } => file_secret(ROOTS, roots),
+            // The agent looks at files again and again, as Envoy by itself does not.
+            Proof::Certificate { roots: Some(roots) } => agent::secret(&format!("file-root:{roots}")),
+            Proof::Certificate { roots: None } => agent::secret("ROOTCA"),
+        };
+        common["combined_validation_context"] = json!({
+            "default_validation_context": {"match_typed_subject_alt_names": [name]},
+            "validation_context_sds_secret_config": roots,
+        });
         json!({
             "@type": format!("{TYPES}.transport_sockets.tls.v3.UpstreamTlsContext"),
             "sni": self.server_name,
@@ -100,10 +102,7 @@ fn bearer(secret: &str) -> Value {
         "@type": format!("{TYPES}.http.injected_credentials.generic.v3.Generic"),
         "header": "authorization",
         "header_value_prefix": "Bearer ",
-        "credential": {
-            "name": "token",
-            "sds_config": {"path_config_source": {"path": secret}, "resource_api_version": "V3"},
-        },
+        "credential": file_secret(TOKEN, secret),
     });
     json!([
         {"name": "token", "typed_config": {
@@ -117,11 +116,31 @@ fn bearer(secret: &str) -> Value {
     ])
 }
 
-/// The secret by which Envoy reads a token again whenever its file changes; `directory` is the file's.
-pub fn token_secret(token: &str, directory: &str) -> Value {
-    json!({"resources": [{
-        "@type": format!("{TYPES}.transport_sockets.tls.v3.Secret"),
-        "name": "token",
-        "generic_secret": {"secret": {"filename": token, "watched_directory": {"path": directory}}},
-    }]})
+/// A secret of a name that a file has.
+fn file_secret(name: &str, file: &str) -> Value {
+    json!({"name": name, "sds_config": {"path_config_source": {"path": file}, "resource_api_version": "V3"}})
+}
+
+/// The secret by which Envoy reads a token again whenever its file changes.
+pub fn token_secret(token: &str) -> Value {
+    let secret = json!({"secret": {"filename": token, "watched_directory": {"path": directory(token)}}});
+    secret_of_file(TOKEN, "generic_secret", &secret)
+}
+
+/// The secret by which Envoy reads roots again whenever their file changes: they do when the root is replaced.
+pub fn roots_secret(roots: &str) -> Value {
+    let context = json!({"trusted_ca": {"filename": roots}, "watched_directory": {"path": directory(roots)}});
+    secret_of_file(ROOTS, "validation_context", &context)
+}
+
+fn secret_of_file(name: &str, kind: &str, what: &Value) -> Value {
+    json!({"resources": [{"@type": format!("{TYPES}.transport_sockets.tls.v3.Secret"), "name": name, kind: what}]})
+}
+
+fn directory(file: &str) -> &str {
+    match file.rsplit_once('/') {
+        None => ".",
+        Some(("", _)) => "/",
+        Some((directory, _)) => directory,
+    }
 }

@@ -10,12 +10,14 @@ use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SerialNumber, date_time_ymd,
 };
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, pem::PemObject};
 use std::{fmt, time::Duration};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
 /// How long before it is made a certificate is valid already, in seconds, for clocks that are behind.
 pub(super) const SKEW: u64 = 120;
+/// The file of what was revoked.
+const CRLS: &str = "ca-crl.pem";
 /// `subjectAltName`.
 const SAN: &[u64] = &[2, 5, 29, 17];
 
@@ -27,6 +29,8 @@ pub struct Authority {
     /// The signing certificate.
     certificate: CertificateDer<'static>,
     roots: String,
+    /// What was revoked, as PEM.
+    crls: String,
     /// Until when the signing certificate is valid, in seconds since 1970.
     expires: u64,
 }
@@ -53,6 +57,8 @@ pub struct Issued {
     pub chain: Vec<String>,
     /// The roots, as PEM.
     pub roots: String,
+    /// What was revoked, as PEM.
+    pub crls: String,
     /// Until when it is valid, in seconds since 1970.
     pub expires: u64,
 }
@@ -84,6 +90,7 @@ impl Authority {
             chain: path.iter().map(|der| pem(der)).collect(),
             certificate: own,
             roots: trusted.iter().map(|der| pem(der)).collect(),
+            crls: files.get(CRLS).map_or(Ok(String::new()), |text| lists(text).map(|_| text.clone()))?,
             expires,
         })
     }
@@ -100,6 +107,15 @@ impl Authority {
     /// Never: they have been read before.
     pub fn trusted(&self) -> Result<Vec<CertificateDer<'static>>, Error> {
         certificates("root-cert.pem", &self.roots)
+    }
+
+    /// What was revoked.
+    ///
+    /// # Errors
+    ///
+    /// Never: it has been read before.
+    pub fn revoked(&self) -> Result<Vec<CertificateRevocationListDer<'static>>, Error> {
+        lists(&self.crls)
     }
 
     /// The signing certificate.
@@ -137,7 +153,7 @@ impl Authority {
         params.custom_extensions = vec![san];
         let certificate = params.signed_by(key, &self.issuer)?;
         let chain = std::iter::once(pem(certificate.der())).chain(self.chain.iter().cloned()).collect();
-        Ok(Issued { chain, roots: self.roots.clone(), expires })
+        Ok(Issued { chain, roots: self.roots.clone(), crls: self.crls.clone(), expires })
     }
 
     /// An authority below this one, from `now` for `ttl` seconds: the files of it.
@@ -196,7 +212,7 @@ fn authority_params(name: &str, now: u64, expires: u64, depth: Option<u8>) -> Re
 }
 
 /// A value of ASN.1 in DER.
-fn der(tag: u8, content: &[u8]) -> Vec<u8> {
+pub(super) fn der(tag: u8, content: &[u8]) -> Vec<u8> {
     let length = content.len();
     let mut out = vec![tag];
     if length < 0x80 {
@@ -216,6 +232,22 @@ pub(super) fn certificates(file: &'static str, pem: &str) -> Result<Vec<Certific
     let broken = || Error::Unusable(file, "is not certificates in PEM");
     let all = all.map_err(|_| broken())?;
     match all.iter().all(|der| parsed(der).is_some()) {
+        true => Ok(all),
+        false => Err(broken()),
+    }
+}
+
+/// The revocation lists of a PEM file.
+///
+/// # Errors
+///
+/// When the text is none, or has something else in it.
+pub fn lists(pem: &str) -> Result<Vec<CertificateRevocationListDer<'static>>, Error> {
+    let broken = || Error::Unusable(CRLS, "is not revocation lists in PEM");
+    let all: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem.as_bytes()).collect();
+    let all = all.map_err(|_| broken())?;
+    let whole = |der: &[u8]| CertificateRevocationList::from_der(der).is_ok_and(|(rest, _)| rest.is_empty());
+    match all.iter().all(|der| whole(der)) && (pem.trim().is_empty() || !all.is_empty()) {
         true => Ok(all),
         false => Err(broken()),
     }

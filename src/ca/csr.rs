@@ -2,11 +2,13 @@
 
 use super::PrivateKey;
 use crate::id::Spiffe;
-use rcgen::{PublicKeyData as _, SubjectPublicKeyInfo};
+use rcgen::{PublicKeyData, SignatureAlgorithm, SubjectPublicKeyInfo};
 use rustls::pki_types::{CertificateSigningRequestDer, pem::PemObject};
 use std::fmt;
 use x509_parser::{
     certification_request::X509CertificationRequest,
+    cri_attributes::ParsedCriAttribute,
+    oid_registry::OID_X509_EXT_SUBJECT_ALT_NAME,
     prelude::{FromDer, GeneralName, ParsedExtension},
     public_key::PublicKey,
 };
@@ -62,7 +64,17 @@ impl fmt::Display for Unfit {
 /// A request that was found fit.
 #[derive(Debug)]
 pub struct Csr {
-    pub(super) key: SubjectPublicKeyInfo,
+    key: SubjectPublicKeyInfo,
+}
+
+impl PublicKeyData for Csr {
+    fn der_bytes(&self) -> &[u8] {
+        self.key.der_bytes()
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        self.key.algorithm()
+    }
 }
 
 impl Csr {
@@ -100,12 +112,15 @@ impl Csr {
             return Err(Unfit::Key);
         }
         request.verify_signature().map_err(|_| Unfit::Signature)?;
-        for extension in request.requested_extensions().into_iter().flatten() {
-            if let ParsedExtension::SubjectAlternativeName(names) = extension {
-                let own = caller.to_string();
-                let is = |name: &GeneralName<'_>| matches!(name, GeneralName::URI(uri) if *uri == own);
-                if !names.general_names.iter().all(is) {
-                    return Err(Unfit::Identity);
+        let own = caller.to_string();
+        let is_own = |name: &GeneralName<'_>| matches!(name, GeneralName::URI(uri) if *uri == own);
+        for attribute in request.certification_request_info.iter_attributes() {
+            let ParsedCriAttribute::ExtensionRequest(asked) = attribute.parsed_attribute() else { continue };
+            for extension in asked.extensions.iter().filter(|e| e.oid == OID_X509_EXT_SUBJECT_ALT_NAME) {
+                // Names that cannot be read may be anybody's.
+                match extension.parsed_extension() {
+                    ParsedExtension::SubjectAlternativeName(names) if names.general_names.iter().all(is_own) => {}
+                    _ => return Err(Unfit::Identity),
                 }
             }
         }

@@ -64,7 +64,6 @@ impl Storage for Directory {
 
     fn save(&self, files: &Files) -> io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
-        let old = fs::read_link(self.path.join(DATA)).ok();
         let mut number = 0u64;
         let name = loop {
             let name = format!("..{number}");
@@ -86,15 +85,26 @@ impl Storage for Directory {
         fs::rename(&next, self.path.join(DATA))?;
         File::open(&self.path)?.sync_all()?;
         self.link(files)?;
-        // Only what a save left behind that was cut short, or that is replaced now, is in the way of nothing.
-        if let Some(old) = old {
-            let _ = fs::remove_dir_all(self.path.join(old));
-        }
-        Ok(())
+        self.clear(&name)
     }
 }
 
 impl Directory {
+    /// Removes what is replaced now, and what saves have left behind that were cut short: there are keys in it.
+    fn clear(&self, current: &str) -> io::Result<()> {
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Some(rest) = name.strip_prefix("..").filter(|_| name != current && name != DATA) else { continue };
+            match rest.strip_suffix(".link") {
+                Some(_) => drop(fs::remove_file(entry.path())),
+                None if rest.bytes().all(|b| b.is_ascii_digit()) => drop(fs::remove_dir_all(entry.path())),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Links of the files' own names, for people and programs that look for these.
     fn link(&self, files: &Files) -> io::Result<()> {
         for file in files.keys() {

@@ -1,13 +1,14 @@
 //! Certificates of workloads whose key is made here, for proxies without an agent: each is made anew before it ends, and
 //! whenever the authority changes.
 
-use super::{Csr, Names, PrivateKey, Refused, Signer, key::KeyKind, now};
+use super::{Csr, Names, PrivateKey, Refused, Signer, Workloads, key::KeyKind, now};
 use crate::{
-    id::{ResourceType, Spiffe},
+    id::ResourceType,
     pb::envoy::{
         config::core::v3::{DataSource, data_source::Specifier},
         extensions::transport_sockets::tls::v3::{CertificateValidationContext, Secret, TlsCertificate, secret::Type},
     },
+    peer::Caller,
     translate::Resource,
 };
 use prost::Message as _;
@@ -31,6 +32,8 @@ pub struct Svid {
     pub key: String,
     /// The roots, as PEM.
     pub roots: String,
+    /// What was revoked, as PEM; empty where nobody says.
+    pub crls: String,
 }
 
 impl fmt::Debug for Svid {
@@ -52,13 +55,14 @@ impl Svid {
 
     /// The workload's certificate and the mesh's roots, by the names that listeners and clusters ask for.
     pub fn resources(&self) -> [Resource; 2] {
-        [self.certificate("default"), roots("ROOTCA", &self.roots)]
+        [self.certificate("default"), roots("ROOTCA", &self.roots, &self.crls)]
     }
 }
 
-/// Roots, as PEM, as a secret of this name, as Envoy takes it.
-pub fn roots(name: &str, pem: &str) -> Resource {
-    let context = CertificateValidationContext { trusted_ca: inline(pem), ..Default::default() };
+/// Roots, and what was revoked where somebody says, as PEM; as a secret of this name, as Envoy takes it.
+pub fn roots(name: &str, pem: &str, crls: &str) -> Resource {
+    let crl = if crls.is_empty() { None } else { inline(crls) };
+    let context = CertificateValidationContext { trusted_ca: inline(pem), crl, ..Default::default() };
     resource(name, Type::ValidationContext(context))
 }
 
@@ -76,31 +80,32 @@ fn inline(text: &str) -> Option<DataSource> {
 #[derive(Clone, Debug)]
 pub struct WorkloadSecrets {
     signer: Arc<Signer>,
+    workloads: Workloads,
 }
 
 impl WorkloadSecrets {
-    /// Those that a signer signs.
-    pub fn new(signer: Arc<Signer>) -> Self {
-        Self { signer }
+    /// Those that a signer signs, of these workloads.
+    pub fn new(signer: Arc<Signer>, workloads: Workloads) -> Self {
+        Self { signer, workloads }
     }
 
-    /// The newest certificate of an identity, as long as somebody looks; nothing until there is one.
-    pub fn follow(&self, identity: Spiffe) -> watch::Receiver<Option<Arc<Svid>>> {
+    /// The newest certificate of a caller, as long as somebody looks; nothing until there is one.
+    pub fn follow(&self, caller: Caller) -> watch::Receiver<Option<Arc<Svid>>> {
         let (sender, receiver) = watch::channel(None);
-        let signer = self.signer.clone();
+        let Self { signer, workloads } = self.clone();
         tokio::spawn(async move {
             let mut authority = signer.authority();
             let mut failures = 0u32;
             loop {
                 authority.borrow_and_update();
-                let wait = match make(&signer, &identity).await {
+                let wait = match make(&signer, &workloads, &caller).await {
                     Ok((svid, life)) => {
                         failures = 0;
                         sender.send_replace(Some(Arc::new(svid)));
                         jittered(life / 2)
                     }
                     Err(why) => {
-                        tracing::warn!(%identity, ?why, "a workload gets no certificate yet");
+                        tracing::warn!(identity = %caller.identity, ?why, "a workload gets no certificate yet");
                         failures = (failures + 1).min(6);
                         jittered(Duration::from_secs(1 << failures).min(PATIENCE))
                     }
@@ -116,15 +121,17 @@ impl WorkloadSecrets {
     }
 }
 
-async fn make(signer: &Signer, identity: &Spiffe) -> Result<(Svid, Duration), Refused> {
+async fn make(signer: &Signer, workloads: &Workloads, caller: &Caller) -> Result<(Svid, Duration), Refused> {
     let failed = |e: &dyn fmt::Display| Refused::Failed(e.to_string());
     let key = tokio::task::spawn_blocking(|| PrivateKey::generate(KeyKind::P256)).await;
     let key = key.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
     let csr = Csr::of(&key).map_err(Refused::Unfit)?;
     let at = now();
-    let issued = signer.sign(|| Ok(csr), Names::Workload(identity.clone(), None), 0, at).await?;
+    let names = Names::Workload(caller.identity.clone(), workloads.subject(&caller.identity, caller));
+    let issued = signer.sign(|| Ok((csr, names)), 0, at).await?;
     let life = Duration::from_secs(issued.expires.saturating_sub(at));
-    Ok((Svid { chain: issued.chain.concat(), key: key.pem().to_owned(), roots: issued.roots }, life))
+    let (chain, key) = (issued.chain.concat(), key.pem().to_owned());
+    Ok((Svid { chain, key, roots: issued.roots, crls: issued.crls }, life))
 }
 
 /// A time up to a tenth shorter, so that not all come at once.

@@ -1,7 +1,8 @@
 //! The gRPC service of Istio's agents: a request for a certificate, and the certificate.
 
-use super::{Csr, Names, Refused, Signer, now};
+use super::{Csr, Names, Refused, Signer, Workloads, now};
 use crate::{
+    id::Spiffe,
     pb::{
         google::protobuf::value::Kind,
         istio::v1::auth::{
@@ -22,12 +23,28 @@ const PUSHBACK: &str = "1000";
 #[derive(Clone, Debug)]
 pub struct Service {
     signer: Arc<Signer>,
+    workloads: Workloads,
 }
 
 impl Service {
-    /// The service of a signer.
-    pub fn new(signer: Arc<Signer>) -> server::IstioCertificateServiceServer<Self> {
-        server::IstioCertificateServiceServer::new(Self { signer }).max_decoding_message_size(64 << 10)
+    /// The service of a signer, for these workloads.
+    pub fn new(signer: Arc<Signer>, workloads: Workloads) -> server::IstioCertificateServiceServer<Self> {
+        server::IstioCertificateServiceServer::new(Self { signer, workloads }).max_decoding_message_size(64 << 10)
+    }
+
+    /// Whom a certificate is for: the caller, or another in whose name it may ask.
+    fn identity(&self, caller: &Caller, request: &IstioCertificateRequest) -> Result<Spiffe, Status> {
+        let asked = request.metadata.as_ref().and_then(|metadata| metadata.fields.get(IMPERSONATED));
+        let other = match asked.and_then(|value| value.kind.as_ref()) {
+            None | Some(Kind::NullValue(_)) => return Ok(caller.identity.clone()),
+            Some(Kind::StringValue(text)) => text.parse::<Spiffe>().ok(),
+            Some(_) => None,
+        };
+        other.filter(|other| self.workloads.may_speak_for(caller, other)).ok_or_else(|| {
+            self.signer.metrics().count_impersonation();
+            tracing::warn!(caller = %caller.identity, "a caller asks in another's name, which it may not");
+            Status::unauthenticated("request impersonation authentication failure")
+        })
     }
 }
 
@@ -40,19 +57,15 @@ impl server::IstioCertificateService for Service {
         let caller = request.extensions().get::<Caller>().cloned();
         let caller = caller.ok_or_else(|| Status::unauthenticated("request authenticate failure"))?;
         let request = request.into_inner();
-        let fields = request.metadata.iter().flat_map(|m| &m.fields);
-        let named = |(key, value): (&String, &crate::pb::google::protobuf::Value)| {
-            key == IMPERSONATED && !matches!(&value.kind, None | Some(Kind::NullValue(_)))
-        };
-        if fields.into_iter().any(named) {
-            // Only accounts of nodes may, and there are none where nobody says which pods run beside them.
-            self.signer.metrics().count_impersonation();
-            return Err(Status::unauthenticated("request impersonation authentication failure"));
-        }
+        let identity = self.identity(&caller, &request)?;
         let ttl = u64::try_from(request.validity_duration).unwrap_or(0);
-        let (csr, identity) = (request.csr, caller.identity.clone());
-        let names = Names::Workload(caller.identity, None);
-        let issued = self.signer.sign(move || Csr::check(&csr, &identity), names, ttl, now()).await.map_err(status)?;
+        let (csr, workloads) = (request.csr, self.workloads.clone());
+        let check = move || {
+            let checked = Csr::check(&csr, &identity)?;
+            let subject = workloads.subject(&identity, &caller);
+            Ok((checked, Names::Workload(identity, subject)))
+        };
+        let issued = self.signer.sign(check, ttl, now()).await.map_err(status)?;
         let cert_chain = issued.chain.into_iter().chain([issued.roots]).collect();
         Ok(Response::new(IstioCertificateResponse { cert_chain }))
     }
@@ -72,5 +85,24 @@ fn status(refused: Refused) -> Status {
             tracing::error!(error = %why, "signing a certificate failed");
             Status::internal("signing failed")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic::Code;
+
+    #[test]
+    fn whoever_is_turned_away_is_told_when_to_come_again_and_others_why() {
+        let busy = status(Refused::Busy);
+        assert_eq!(busy.code(), Code::ResourceExhausted);
+        assert_eq!(busy.metadata().get("grpc-retry-pushback-ms").and_then(|v| v.to_str().ok()), Some(PUSHBACK));
+        let code = |refused| status(refused).code();
+        assert_eq!(code(Refused::Ttl(60)), Code::InvalidArgument);
+        assert_eq!(code(Refused::Unfit(crate::ca::Unfit::Malformed)), Code::InvalidArgument);
+        assert_eq!(code(Refused::Unfit(crate::ca::Unfit::Identity)), Code::PermissionDenied);
+        let failed = status(Refused::Failed("the disk is full of secrets".into()));
+        assert_eq!((failed.code(), failed.message()), (Code::Internal, "signing failed"));
     }
 }

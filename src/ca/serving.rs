@@ -53,6 +53,9 @@ pub fn config(authority: &Authority, names: &[String]) -> Result<ServerConfig, E
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
         .allow_unauthenticated()
+        // Of an authority that has no list nothing was revoked.
+        .with_crls(authority.revoked()?)
+        .allow_unknown_revocation_status()
         .build()
         .map_err(|_| Error::Unusable("root-cert.pem", "cannot be used to check clients"))?;
     let chain: Result<Vec<_>, _> =

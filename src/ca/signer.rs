@@ -61,15 +61,14 @@ impl Signer {
         self.authority.clone()
     }
 
-    /// A certificate for a request, for `ttl` seconds or, where that is 0, for as long as usual.
+    /// A certificate for a request, which `check` finds fit, for `ttl` seconds or, where that is 0, for as long as usual.
     ///
     /// # Errors
     ///
     /// Why there is none.
     pub async fn sign(
         &self,
-        csr: impl FnOnce() -> Result<Csr, Unfit> + Send + 'static,
-        names: Names,
+        check: impl FnOnce() -> Result<(Csr, Names), Unfit> + Send + 'static,
         ttl: u64,
         now: u64,
     ) -> Result<Issued, Refused> {
@@ -85,8 +84,8 @@ impl Signer {
         let _turn = self.workers.acquire().await.map_err(|_| Refused::Failed("the server ends".into()))?;
         let authority = self.authority.borrow().clone();
         let work = tokio::task::spawn_blocking(move || {
-            let csr = csr().map_err(Refused::Unfit)?;
-            authority.issue(&csr.key, &names, now, ttl).map_err(|e| Refused::Failed(e.to_string()))
+            let (csr, names) = check().map_err(Refused::Unfit)?;
+            authority.issue(&csr, &names, now, ttl).map_err(|e| Refused::Failed(e.to_string()))
         });
         let result = work.await.unwrap_or_else(|e| Err(Refused::Failed(e.to_string())));
         match &result {

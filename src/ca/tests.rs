@@ -1,5 +1,7 @@
 //! What the authority signs, and what it does not; `openssl` looks at the certificates.
 
+mod fuzz;
+
 use super::{rotation::Step, *};
 use crate::{
     id::Spiffe,
@@ -48,7 +50,7 @@ fn request(kind: KeyKind, names: &[&str]) -> String {
 fn issue(files: &Files) -> Issued {
     let authority = Authority::from_files(files, now()).expect("an authority");
     let csr = Csr::check(&request(KeyKind::P256, &[&cart().to_string()]), &cart()).expect("fit");
-    authority.issue(&csr.key, &Names::Workload(cart(), None), now(), DAY).expect("a certificate")
+    authority.issue(&csr, &Names::Workload(cart(), None), now(), DAY).expect("a certificate")
 }
 
 /// What `openssl verify` says of a chain against its roots.
@@ -247,6 +249,36 @@ fn an_authority_is_made_once_and_found_again() {
 }
 
 #[test]
+fn a_save_that_is_cut_short_leaves_what_was_and_the_next_clears_up_after_it() {
+    let dir = Dir::new("cut-short");
+    let storage = Directory::new(&dir.0);
+    let (old, new) = (root(KeyKind::P256), root(KeyKind::P256));
+    storage.save(&old).expect("saved");
+    let current = fs::read_link(dir.0.join("..data")).expect("a link");
+    // As far as it came: a directory with some files, all of them, a link that is not in its place yet.
+    for (number, files) in [("7", 1), ("8", new.len())] {
+        let left = dir.0.join(format!("..{number}"));
+        fs::create_dir_all(&left).expect("a directory");
+        for (name, text) in new.iter().take(files) {
+            fs::write(left.join(name), text).expect("a file");
+        }
+        assert_eq!(storage.load().expect("files"), old);
+    }
+    std::os::unix::fs::symlink("..8", dir.0.join("..8.link")).expect("a link");
+    assert_eq!(storage.load().expect("files"), old);
+    // The link in its place, and what is there of the old is all that is missing.
+    fs::rename(dir.0.join("..8.link"), dir.0.join("..data")).expect("a link");
+    assert_eq!(storage.load().expect("files"), new);
+
+    storage.save(&old).expect("saved");
+    assert_eq!(storage.load().expect("files"), old);
+    let left =
+        fs::read_dir(&dir.0).expect("a directory").flatten().map(|e| e.file_name().to_string_lossy().into_owned());
+    let left: Vec<String> = left.filter(|name| name.starts_with("..") && name != "..data").collect();
+    assert_eq!(left.len(), 1, "{left:?}, once {current:?}");
+}
+
+#[test]
 fn each_step_of_a_rotation_leaves_all_trusting_what_is_signed() {
     let old = root(KeyKind::P256);
     let issued_before = issue(&old);
@@ -302,22 +334,21 @@ async fn overload_is_turned_away_at_once_and_too_long_a_time_is_refused() {
     let limits = Limits { default_ttl: 60, max_ttl: 3600, workers: 1, queue: 0 };
     let signer = Signer::new(keeper.authority(), limits);
     let csr = request(KeyKind::P256, &[]);
-    let check = |csr: String| move || Csr::check(&csr, &cart());
-    let names = || Names::Workload(cart(), None);
-    assert_eq!(signer.sign(check(csr.clone()), names(), 0, now()).await, Err(Refused::Busy));
+    let check = |csr: String| move || Csr::check(&csr, &cart()).map(|csr| (csr, Names::Workload(cart(), None)));
+    assert_eq!(signer.sign(check(csr.clone()), 0, now()).await, Err(Refused::Busy));
     assert_eq!(signer.metrics().overloads(), 1);
     let signer = Signer::new(keeper.authority(), Limits { queue: 1, ..limits });
-    assert_eq!(signer.sign(check(csr.clone()), names(), 3601, now()).await, Err(Refused::Ttl(3600)));
+    assert_eq!(signer.sign(check(csr.clone()), 3601, now()).await, Err(Refused::Ttl(3600)));
     let at = now();
-    assert_eq!(signer.sign(check(csr), names(), 0, at).await.expect("a certificate").expires, at + 60);
-    assert_eq!(signer.sign(check("x".into()), names(), 0, at).await, Err(Refused::Unfit(Unfit::Malformed)));
+    assert_eq!(signer.sign(check(csr), 0, at).await.expect("a certificate").expires, at + 60);
+    assert_eq!(signer.sign(check("x".into()), 0, at).await, Err(Refused::Unfit(Unfit::Malformed)));
     assert_eq!((signer.metrics().issued(), signer.metrics().requests()), (1, 3));
 }
 
 #[test]
 fn keys_print_nothing_of_themselves() {
     let key = PrivateKey::generate(KeyKind::P256).expect("a key");
-    let svid = Svid { chain: "chain".into(), key: key.pem().into(), roots: "roots".into() };
+    let svid = Svid { chain: "chain".into(), key: key.pem().into(), roots: "roots".into(), crls: String::new() };
     assert_eq!((format!("{key:?}"), format!("{svid:?}")), ("PrivateKey".into(), "Svid".into()));
 }
 

@@ -33,12 +33,15 @@ pub(super) struct Options {
     /// The file of the token, for Envoy to read.
     #[arg(long, default_value = "/var/run/secrets/tokens/istio-token", value_name = "FILE")]
     token: String,
-    /// The file that tells Envoy of the token; it is written, with what belongs in it, if --write-token-secret is given.
+    /// The file that tells Envoy of the token; it is written, with what belongs in it, if --write-secrets is given.
     #[arg(long, default_value = "/etc/mainsheet/token-sds.json", value_name = "FILE")]
     token_secret: PathBuf,
-    /// Write the file that tells Envoy of the token.
-    #[arg(long)]
-    write_token_secret: bool,
+    /// The file that tells Envoy of the roots, in the same way.
+    #[arg(long, default_value = "/etc/mainsheet/roots-sds.json", value_name = "FILE")]
+    roots_secret: PathBuf,
+    /// Write the files that tell Envoy of the token and of the roots.
+    #[arg(long, alias = "write-token-secret")]
+    write_secrets: bool,
     /// The port of Envoy's admin interface.
     #[arg(long, default_value_t = 15000, value_name = "PORT")]
     admin_port: u16,
@@ -57,17 +60,21 @@ pub(super) fn bootstrap(args: &Options) -> Result<ExitCode> {
     let wrong = || anyhow!("--discovery-address {}: write HOST:PORT", args.discovery_address);
     let (host, port) = args.discovery_address.rsplit_once(':').ok_or_else(wrong)?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let secret = args.token_secret.to_string_lossy();
+    let [secret, roots] = [&args.token_secret, &args.roots_secret].map(|file| file.to_string_lossy());
     let control_plane = ControlPlane {
         host,
         port: port.parse().map_err(|_| wrong())?,
         server_name: args.server_name.as_deref().unwrap_or(host),
-        proof: Proof::Token { roots: &args.root_cert, secret: &secret },
+        proof: Proof::Token { roots: &roots, secret: &secret },
     };
-    if args.write_token_secret {
-        let directory = args.token.rsplit_once('/').map_or(".", |(directory, _)| directory);
-        let text = bootstrap::token_secret(&args.token, directory).to_string();
-        fs::write(&args.token_secret, text).with_context(|| secret.to_string())?;
+    if args.write_secrets {
+        let files = [
+            (&args.token_secret, bootstrap::token_secret(&args.token)),
+            (&args.roots_secret, bootstrap::roots_secret(&args.root_cert)),
+        ];
+        for (file, secret) in files {
+            fs::write(file, secret.to_string()).with_context(|| file.display().to_string())?;
+        }
     }
     let json = bootstrap::bootstrap(&bootstrap::agentless(&node), &control_plane, args.admin_port);
     match args.output {

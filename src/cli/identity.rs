@@ -22,6 +22,9 @@ pub(super) struct Create {
     /// Its namespace.
     #[arg(long, short, default_value = "default", value_name = "NAME")]
     namespace: String,
+    /// The one pod that it is for.
+    #[arg(long, value_name = "NAME")]
+    pod: Option<String>,
     /// How long the token is valid.
     #[arg(long, default_value = "24h", value_name = "DURATION", value_parser = crate::config::duration)]
     ttl: Duration,
@@ -92,7 +95,12 @@ pub(super) struct Rotate {
 pub(super) fn token(command: &Token) -> Result<ExitCode> {
     let Token::Create(args) = command;
     let mint = Keeper::mint_of(&Directory::new(&args.ca_dir)).with_context(|| args.ca_dir.display().to_string())?;
-    println!("{}", mint.token((&args.namespace, &args.sa), &args.audience, ca::now(), args.ttl.as_secs())?);
+    let (whose, now, ttl) = ((&*args.namespace, &*args.sa), ca::now(), args.ttl.as_secs());
+    let token = match &args.pod {
+        Some(pod) => mint.token_of_pod(whose, pod, &args.audience, (now, ttl)),
+        None => mint.token(whose, &args.audience, now, ttl),
+    };
+    println!("{}", token?);
     Ok(ExitCode::SUCCESS)
 }
 

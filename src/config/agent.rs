@@ -2,7 +2,7 @@
 //! (reference: `pilot/cmd/pilot-agent/options` of Istio).
 
 use super::{Log, time};
-use clap::{Args, ValueEnum, builder::FalseyValueParser};
+use clap::{ArgAction, Args, ValueEnum, builder::FalseyValueParser};
 use std::{path::PathBuf, time::Duration};
 
 /// The options of `mainsheet agent`. What the pod and its proxy are is in the environment as Istio's injection leaves it.
@@ -71,6 +71,12 @@ pub struct Identity {
     /// The roots of who signs, with which the mesh is trusted until the first certificate is there.
     #[arg(long, env = "CA_ROOT_CA", default_value = "/var/run/secrets/istio/root-cert.pem", value_name = "FILE")]
     pub root_cert: PathBuf,
+    /// What the authority has revoked (CRL); nothing where the file is not there.
+    #[arg(long, default_value = "/var/run/secrets/istio/crl/ca-crl.pem", value_name = "FILE")]
+    pub crl: PathBuf,
+    /// Whether that is looked at.
+    #[arg(long, env = "PILOT_ENABLE_CA_CRL", action = ArgAction::Set, default_value_t = true, value_name = "BOOL")]
+    pub enable_crl: bool,
     /// The token by which the workload proves its service account.
     #[arg(long, default_value = "/var/run/secrets/tokens/istio-token", value_name = "FILE")]
     pub token_file: PathBuf,
@@ -148,6 +154,13 @@ pub struct Dns {
     /// How long a resolver may take.
     #[arg(long, env = "DNS_FORWARD_TIMEOUT", default_value = "5s", value_name = "DURATION", value_parser = time::parse)]
     pub dns_forward_timeout: Duration,
+}
+
+impl Identity {
+    /// The file of what was revoked, where that is looked at.
+    pub fn revoked(&self) -> Option<PathBuf> {
+        self.enable_crl.then(|| self.crl.clone())
+    }
 }
 
 fn ratio(text: &str) -> Result<f64, String> {

@@ -1,14 +1,17 @@
 //! The pages of a small world, without sockets.
 
-use super::Debug;
+use super::{Debug, Identity};
 use crate::{
+    ca::{self, KeyKind, Limits, Signer},
     model::{Change, Mesh},
     parse::{self, Context},
+    peer::{Authenticator, Mint},
     snapshot::Snapshot,
     xds::{Metrics, Registry},
 };
+use axum::http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use tokio::sync::watch;
 
 fn debug(objects: &[Value]) -> Debug {
@@ -105,4 +108,52 @@ fn metrics_count_the_world_under_istiods_names() {
     assert!(text.contains("\npilot_services 1\n"), "{text}");
     assert!(text.contains("mainsheet_problems{severity=\"warning\",kind=\"Nonsense\"} 1\n"), "{text}");
     assert!(text.contains("pilot_xds_pushes{type=\"cds\"} 0\n"), "{text}");
+}
+
+#[tokio::test]
+async fn pages_are_for_the_machine_itself_and_for_whom_the_control_plane_knows() {
+    let mint = Mint::open(&Mint::generate().expect("a key")).expect("the key");
+    let files = ca::self_signed("mesh", KeyKind::P256, ca::now(), 3600).expect("an authority");
+    let authority = ca::Authority::from_files(&files, ca::now()).expect("an authority");
+    let (_, authority) = watch::channel(Arc::new(authority));
+    let limits = Limits { default_ttl: 60, max_ttl: 60, workers: 1, queue: 1 };
+    let issuers = vec![Arc::new(mint.issuer(&["istio-ca".into()]))];
+    let identity = Identity {
+        signer: Arc::new(Signer::new(authority, limits)),
+        authenticator: Arc::new(Authenticator::new(Box::new(|| vec!["cluster.local".into()]), issuers)),
+        namespaces: vec!["watchers".into()],
+    };
+    let open = shop();
+    let guarded = Debug { identity: Some(identity), ..open.clone() };
+    let ask = async |debug: &Debug, from: &str, namespace: Option<&str>, page: &str, id: &str| {
+        let from: SocketAddr = from.parse().expect("an address");
+        let mut headers = HeaderMap::new();
+        if let Some(namespace) = namespace {
+            let token = mint.token((namespace, "a"), "istio-ca", ca::now(), 60).expect("a token");
+            let scheme = if namespace == "watchers" { "Istio" } else { "Bearer" };
+            headers.insert("authorization", HeaderValue::try_from(format!("{scheme} {token}")).expect("a header"));
+        }
+        let parameters = [("proxyID".to_owned(), id.to_owned())].into();
+        debug.admit(from, &headers, page, &parameters).await.err().map_or(200, |(status, _)| status.as_u16())
+    };
+    const FAR: &str = "10.0.0.9:80";
+    for (from, namespace, page, id, status) in [
+        ("127.0.0.1:80", None, "debug/configz", "", 200),
+        ("[::ffff:127.0.0.1]:80", None, "debug/configz", "", 200),
+        (FAR, None, "debug/configz", "", 401),
+        (FAR, Some("istio-system"), "debug/configz", "", 200),
+        (FAR, Some("watchers"), "debug/configz", "", 200),
+        (FAR, Some("shop"), "debug/configz", "", 403),
+        (FAR, Some("shop"), "debug/syncz", "", 403),
+        (FAR, Some("shop"), "debug/adsz", "", 403),
+        (FAR, Some("shop"), "debug/config_dump", "", 200),
+        (FAR, Some("shop"), "debug/config_dump", "web-1.web", 404),
+    ] {
+        assert_eq!(ask(&guarded, from, namespace, page, id).await, status, "{from} {namespace:?} {page} {id}");
+    }
+    assert_eq!(
+        ask(&open, FAR, None, "debug/configz", "").await,
+        200,
+        "where nobody can prove anything, nothing is asked for"
+    );
 }

@@ -112,6 +112,7 @@ fn a_caller_is_only_the_node_that_it_proved_to_be() {
         proof: Proof::Token,
         expires: None,
         pod: None,
+        subject: None,
     };
     let node = |account: &str| {
         let id = "sidecar~10.0.0.1~cart-1.shop~shop.svc.cluster.local";

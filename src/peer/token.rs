@@ -72,25 +72,51 @@ impl Mint {
     /// # Errors
     ///
     /// When signing fails.
-    pub fn token(
+    pub fn token(&self, whose: (&str, &str), audience: &str, now: u64, ttl: u64) -> Result<String, TokenError> {
+        self.sign(&claims(whose, audience, now, ttl))
+    }
+
+    /// A token of one pod of a service account, from `now` for `ttl` seconds.
+    ///
+    /// # Errors
+    ///
+    /// When signing fails.
+    pub fn token_of_pod(
         &self,
-        (namespace, account): (&str, &str),
+        whose: (&str, &str),
+        pod: &str,
         audience: &str,
-        now: u64,
-        ttl: u64,
+        (now, ttl): (u64, u64),
     ) -> Result<String, TokenError> {
-        let header = json!({"alg": "ES256", "typ": "JWT", "kid": self.id});
-        let body = json!({
-            "iss": ISSUER,
-            "sub": format!("system:serviceaccount:{namespace}:{account}"),
-            "aud": [audience],
-            "iat": now,
-            "nbf": now,
-            "exp": now.saturating_add(ttl),
-        });
+        let mut claims = claims(whose, audience, now, ttl);
+        claims["kubernetes.io"] = json!({"namespace": whose.0, "pod": {"name": pod}});
+        self.sign(&claims)
+    }
+
+    fn sign(&self, claims: &serde_json::Value) -> Result<String, TokenError> {
+        self.sign_parts(&json!({"alg": "ES256", "typ": "JWT", "kid": self.id}), claims)
+    }
+
+    /// A token of any header and claims.
+    pub(crate) fn sign_parts(
+        &self,
+        header: &serde_json::Value,
+        claims: &serde_json::Value,
+    ) -> Result<String, TokenError> {
         let part = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let signed = format!("{}.{}", part(&header), part(&body));
+        let signed = format!("{}.{}", part(header), part(claims));
         let signature = self.key.sign(&SystemRandom::new(), signed.as_bytes()).map_err(|_| TokenError::Signing)?;
         Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref())))
     }
+}
+
+fn claims((namespace, account): (&str, &str), audience: &str, now: u64, ttl: u64) -> serde_json::Value {
+    json!({
+        "iss": ISSUER,
+        "sub": format!("system:serviceaccount:{namespace}:{account}"),
+        "aud": [audience],
+        "iat": now,
+        "nbf": now,
+        "exp": now.saturating_add(ttl),
+    })
 }

@@ -1,4 +1,5 @@
-//! The keys of those who sign tokens, fetched from where RequestAuthentications say that they are.
+//! The keys of those who sign tokens, fetched from where RequestAuthentications say that they are, or from where the
+//! tokens of workloads come from.
 //!
 //! Each place is asked by itself and again now and then. What cannot be fetched is asked for again after a while that
 //! grows, and what was fetched before stays: a place that is dead harms nobody else's tokens.
@@ -26,6 +27,9 @@ use tokio::{
     task::{AbortHandle, JoinSet},
     time,
 };
+
+/// How long the place of the keys of workloads' tokens may take.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How keys are fetched.
 #[derive(Clone, Debug)]
@@ -138,20 +142,51 @@ impl Keeper {
 
     /// The keys of a place, where they are such as Envoy takes.
     async fn fetch(&self, locator: &KeyLocator, timeout: Duration) -> Result<Arc<str>, String> {
-        let fetching = async {
-            let url = match locator {
-                KeyLocator::Keys(url) => url.to_string(),
-                KeyLocator::Discovery(url) => {
-                    let said = self.client.get(url).await?;
-                    let said: serde_json::Value =
-                        serde_json::from_str(&said).map_err(|e| format!("is not JSON: {e}"))?;
-                    said["jwks_uri"].as_str().ok_or("says no jwks_uri")?.to_owned()
-                }
-            };
-            self.client.get(&url).await
-        };
-        let text = time::timeout(timeout, fetching).await.map_err(|_| format!("took longer than {timeout:?}"))??;
+        let text = fetch(&self.client, locator, timeout).await?;
         parse::jwks(&text)?;
         Ok(text.into())
     }
+}
+
+/// Fetches the keys of one place for ever, for somebody who takes them and says what is wrong with them.
+pub async fn follow(options: Options, locator: KeyLocator, take: impl Fn(&str) -> Result<(), String>) {
+    let client = Client::new(&options);
+    let mut pause = options.pause;
+    let mut last = String::new();
+    loop {
+        let fetched = fetch(&client, &locator, TIMEOUT).await.and_then(|text| take(&text).map(|()| text));
+        let rest = match fetched {
+            Ok(text) => {
+                if text != last {
+                    tracing::info!(url = &**locator.url(), "the keys of tokens were fetched");
+                    last = text;
+                }
+                pause = options.pause;
+                options.refresh
+            }
+            Err(why) => {
+                let kept = !last.is_empty();
+                tracing::warn!(url = &**locator.url(), kept, "the keys of tokens cannot be fetched: {why}");
+                let rest = pause;
+                pause = (pause * 2).min(options.longest);
+                rest
+            }
+        };
+        time::sleep(rest).await;
+    }
+}
+
+async fn fetch(client: &Client, locator: &KeyLocator, timeout: Duration) -> Result<String, String> {
+    let fetching = async {
+        let url = match locator {
+            KeyLocator::Keys(url) => url.to_string(),
+            KeyLocator::Discovery(url) => {
+                let said = client.get(url).await?;
+                let said: serde_json::Value = serde_json::from_str(&said).map_err(|e| format!("is not JSON: {e}"))?;
+                said["jwks_uri"].as_str().ok_or("says no jwks_uri")?.to_owned()
+            }
+        };
+        client.get(&url).await
+    };
+    time::timeout(timeout, fetching).await.map_err(|_| format!("took longer than {timeout:?}"))?
 }

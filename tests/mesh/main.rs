@@ -5,6 +5,7 @@ mod fuzz;
 #[path = "harness/harness.rs"]
 #[allow(dead_code, unused_imports, reason = "the demo uses the rest")]
 mod harness;
+mod identity;
 mod oracle;
 mod policy;
 mod testbed;

@@ -19,6 +19,7 @@ use crate::{
         },
         string,
     },
+    peer::Mint,
 };
 use clap::Parser as _;
 use rcgen::{CertificateParams, SanType};
@@ -36,8 +37,8 @@ struct Line {
 }
 
 /// A control plane's directory, and where it serves.
-struct Plane {
-    dir: PathBuf,
+pub(super) struct Plane {
+    pub(super) dir: PathBuf,
     secure: SocketAddr,
     plain: SocketAddr,
 }
@@ -55,6 +56,16 @@ async fn with_plane<F: Future<Output = ()>>(name: &str, test: impl FnOnce(Plane)
 
 /// Runs a control plane of these objects beside a test.
 async fn with_plane_of<F: Future<Output = ()>>(name: &str, objects: &str, test: impl FnOnce(Plane) -> F) {
+    with_plane_told(name, objects, &[], test).await;
+}
+
+/// Runs a control plane of these objects, with these options, beside a test.
+pub(super) async fn with_plane_told<F: Future<Output = ()>>(
+    name: &str,
+    objects: &str,
+    options: &[&str],
+    test: impl FnOnce(Plane) -> F,
+) {
     let dir = std::env::temp_dir().join(format!("mainsheet-secure-{name}-{}", std::process::id()));
     let _ = fs::remove_dir_all(&dir);
     fs::create_dir_all(dir.join("config")).expect("a directory");
@@ -62,7 +73,7 @@ async fn with_plane_of<F: Future<Output = ()>>(name: &str, objects: &str, test: 
     let (config, ca) = (dir.join("config").display().to_string(), dir.join("ca").display().to_string());
     let words = ["discovery", "--config-dir", &config, "--ca-dir", &ca, "--secure-grpc-addr", "127.0.0.1:0"];
     let more = ["--grpc-addr", "127.0.0.1:0", "--http-addr", "", "--monitoring-addr", ""];
-    let line = Line::try_parse_from([&words[..], &more].concat()).expect("options");
+    let line = Line::try_parse_from([&words[..], &more, options].concat()).expect("options");
     let app = App::bind(line.options).await.expect("ports");
     let secure = app.secure_address().expect("a port for TLS");
     let plain = app.addresses()[0].expect("a port without");
@@ -74,11 +85,11 @@ async fn with_plane_of<F: Future<Output = ()>>(name: &str, objects: &str, test: 
 }
 
 impl Plane {
-    fn roots(&self) -> String {
+    pub(super) fn roots(&self) -> String {
         fs::read_to_string(self.dir.join("ca/root-cert.pem")).expect("the roots")
     }
 
-    async fn channel(&self, identity: Option<(&str, &str)>) -> Channel {
+    pub(super) async fn channel(&self, identity: Option<(&str, &str)>) -> Channel {
         // The authority is made while the ports are there already.
         while !self.dir.join("ca/root-cert.pem").exists() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -94,19 +105,27 @@ impl Plane {
         endpoint.tls_config(tls).expect("TLS").connect_lazy()
     }
 
-    fn token(&self, namespace: &str, account: &str, audience: &str) -> String {
-        let mint = Keeper::mint_of(&Directory::new(self.dir.join("ca"))).expect("a mint");
-        mint.token((namespace, account), audience, ca::now(), 600).expect("a token")
+    /// What signs its tokens.
+    pub(super) fn mint(&self) -> Mint {
+        Keeper::mint_of(&Directory::new(self.dir.join("ca"))).expect("a mint")
     }
 
-    async fn certificate(&self, token: Option<&str>, request: IstioCertificateRequest) -> Result<Vec<String>, Status> {
+    pub(super) fn token(&self, namespace: &str, account: &str, audience: &str) -> String {
+        self.mint().token((namespace, account), audience, ca::now(), 600).expect("a token")
+    }
+
+    pub(super) async fn certificate(
+        &self,
+        token: Option<&str>,
+        request: IstioCertificateRequest,
+    ) -> Result<Vec<String>, Status> {
         let channel = self.channel(None).await;
         let response = Certificates::new(channel).create_certificate(bearing(token, request)).await?;
         Ok(response.into_inner().cert_chain)
     }
 }
 
-fn bearing<T>(token: Option<&str>, message: T) -> Request<T> {
+pub(super) fn bearing<T>(token: Option<&str>, message: T) -> Request<T> {
     let mut request = Request::new(message);
     if let Some(token) = token {
         let value = format!("Bearer {token}").parse().expect("a header");
@@ -115,10 +134,10 @@ fn bearing<T>(token: Option<&str>, message: T) -> Request<T> {
     request
 }
 
-const CART: &str = "spiffe://cluster.local/ns/shop/sa/cart";
+pub(super) const CART: &str = "spiffe://cluster.local/ns/shop/sa/cart";
 
 /// A request for an identity, and its key.
-fn request(uri: &str) -> (IstioCertificateRequest, String) {
+pub(super) fn request(uri: &str) -> (IstioCertificateRequest, String) {
     let key = PrivateKey::generate(KeyKind::P256).expect("a key");
     let mut params = CertificateParams::default();
     params.subject_alt_names = vec![SanType::URI(uri.try_into().expect("a URI"))];
@@ -165,10 +184,13 @@ async fn whoever_proves_an_identity_gets_a_certificate_of_it_and_nobody_elses() 
             let refused = plane.certificate(Some(&own), ask(uri)).await.expect_err(uri);
             assert_eq!(refused.code(), Code::PermissionDenied, "{uri}");
         }
-        let fields = [("ImpersonatedIdentity".to_owned(), string("spiffe://cluster.local/ns/shop/sa/payments"))];
-        let impersonating = IstioCertificateRequest { metadata: Some(Struct { fields: fields.into() }), ..ask(CART) };
-        let refused = plane.certificate(Some(&own), impersonating).await.expect_err("impersonation");
-        assert_eq!(refused.code(), Code::Unauthenticated);
+        for name in ["spiffe://cluster.local/ns/shop/sa/payments", CART, "payments", ""] {
+            let fields = [("ImpersonatedIdentity".to_owned(), string(name))];
+            let impersonating =
+                IstioCertificateRequest { metadata: Some(Struct { fields: fields.into() }), ..ask(CART) };
+            let refused = plane.certificate(Some(&own), impersonating).await.expect_err("impersonation");
+            assert_eq!(refused.code(), Code::Unauthenticated, "{name}");
+        }
         let for_ever = IstioCertificateRequest { validity_duration: 1 << 40, ..ask(CART) };
         let refused = plane.certificate(Some(&own), for_ever).await.expect_err("a time that is too long");
         assert_eq!(refused.code(), Code::InvalidArgument);
@@ -201,6 +223,62 @@ async fn a_certificate_of_the_mesh_proves_its_identity_and_one_of_others_does_no
         assert!(refused.is_err(), "the handshake itself fails");
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_was_revoked_proves_nothing_any_more_and_proxies_are_told() {
+    with_plane("revoked", |plane| async move {
+        plane.channel(None).await;
+        let token = plane.token("shop", "cart", "istio-ca");
+        let certified = async || {
+            let (asked, key) = request(CART);
+            (plane.certificate(Some(&token), asked).await.expect("a certificate"), key)
+        };
+        let [(revoked, its_key), (other, other_key)] = [certified().await, certified().await];
+        let renew = async |chain: &str, key: &str| {
+            let channel = plane.channel(Some((chain, key))).await;
+            Certificates::new(channel).create_certificate(request(CART).0).await.map(|_| ())
+        };
+        renew(&revoked[0], &its_key).await.expect("a certificate for a certificate");
+        let data = plane.dir.join("ca/..data");
+        let list = revocation(&data, &revoked[0]);
+        fs::write(data.join("ca-crl.pem"), &list).expect("a file");
+        let begin = std::time::Instant::now();
+        while renew(&revoked[0], &its_key).await.is_ok() {
+            assert!(begin.elapsed() < Duration::from_secs(20), "it still proves something");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        renew(&other[0], &other_key).await.expect("another certificate of the same workload");
+        let served = secrets(plane.channel(None).await, Some(&token), "shop").await.expect("secrets");
+        let lists = |resource: &crate::pb::google::protobuf::Any| {
+            String::from_utf8_lossy(&resource.value).contains(list.trim())
+        };
+        assert_eq!(served.resources.iter().filter(|resource| lists(resource)).count(), 1);
+    })
+    .await;
+}
+
+/// What the authority in a directory says when it revokes a certificate.
+fn revocation(ca: &std::path::Path, certificate: &str) -> String {
+    let [own, key] = ["ca-cert.pem", "ca-key.pem"].map(|name| fs::read_to_string(ca.join(name)).expect(name));
+    let issuer = rcgen::Issuer::from_ca_cert_pem(&own, rcgen::KeyPair::from_pem(&key).expect("a key"));
+    let (_, pem) = x509_parser::pem::parse_x509_pem(certificate.as_bytes()).expect("PEM");
+    let serial = pem.parse_x509().expect("a certificate").raw_serial().to_vec();
+    let now = std::time::SystemTime::now();
+    let params = rcgen::CertificateRevocationListParams {
+        this_update: now.into(),
+        next_update: (now + Duration::from_secs(3600)).into(),
+        crl_number: 1u64.into(),
+        issuing_distribution_point: None,
+        revoked_certs: vec![rcgen::RevokedCertParams {
+            serial_number: serial.into(),
+            revocation_time: now.into(),
+            reason_code: None,
+            invalidity_date: None,
+        }],
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    params.signed_by(&issuer.expect("an authority")).expect("a list").pem().expect("PEM")
 }
 
 /// The first response to a subscription to secrets, or why there is none.
@@ -250,6 +328,28 @@ async fn secrets_are_for_the_proved_identity_over_tls_alone() {
         let plain = Endpoint::from_shared(format!("http://{}", plane.plain)).expect("an address").connect_lazy();
         let plain = secrets(plain, Some(&token), "shop").await.expect_err("without TLS");
         assert_eq!(plain.code(), Code::DeadlineExceeded, "there are none");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn tls_before_1_2_is_refused() {
+    with_plane("versions", |plane| async move {
+        plane.channel(None).await;
+        let roots = plane.dir.join("ca/root-cert.pem");
+        let shakes = async |version: &str| {
+            let mut openssl = tokio::process::Command::new("openssl");
+            openssl
+                .args(["s_client", "-connect", &plane.secure.to_string(), version, "-alpn", "h2", "-CAfile"])
+                .arg(&roots);
+            openssl.args(["-verify_return_error", "-verify_hostname", "istiod.istio-system.svc"]);
+            // What openssl itself no longer offers must not be what is tested.
+            openssl.args(["-cipher", "ALL:@SECLEVEL=0"]).stdin(std::process::Stdio::null());
+            openssl.output().await.expect("openssl, which must be installed").status.success()
+        };
+        for (version, right) in [("-tls1", false), ("-tls1_1", false), ("-tls1_2", true), ("-tls1_3", true)] {
+            assert_eq!(shakes(version).await, right, "{version}");
+        }
     })
     .await;
 }

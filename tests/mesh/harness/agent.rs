@@ -106,7 +106,7 @@ pub(crate) fn agent(
         place: place.clone(),
         user: User::Proxy,
         program: run().program(&program()),
-        words: words.into_iter().chain(more).chain(info).collect(),
+        words: words.into_iter().chain(more).chain(info).chain(pod.words.iter().cloned()).collect(),
         variables: variables.into_iter().map(own).chain(pod.variables.iter().cloned()).collect(),
         log: dir.join(format!("{}-agent.log", pod.name)),
     };

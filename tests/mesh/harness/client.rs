@@ -1,6 +1,6 @@
 //! Requests from a place: a small program runs there and sends what it is told to.
 
-use super::{network::Place, process};
+use super::{certificate::Shown, network::Place, process};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -71,6 +71,11 @@ impl Client {
     pub(crate) fn tcp(&mut self, to: &str, line: &str) -> Reply {
         self.order(&json!({ "op": "tcp", "to": to, "line": line })).pop().expect("a reply")
     }
+
+    /// The same over TLS of the client's own.
+    pub(crate) fn tcp_tls(&mut self, to: &str, line: &str, shown: Option<&Shown>, alpn: &[&str]) -> Reply {
+        self.order(&json!({ "op": "tcp", "to": to, "line": line, "tls": tls(shown, alpn) })).pop().expect("a reply")
+    }
 }
 
 impl Drop for Client {
@@ -126,6 +131,14 @@ impl Request {
     pub(crate) fn fresh(self) -> Self {
         self.with("fresh", true)
     }
+    /// Of what is answered with 200 nothing else is told.
+    pub(crate) fn brief(self) -> Self {
+        self.with("brief", true)
+    }
+    /// With TLS of the client's own, in which it shows this and offers these protocols.
+    pub(crate) fn tls(self, shown: Option<&Shown>, alpn: &[&str]) -> Self {
+        self.with("tls", tls(shown, alpn))
+    }
     /// With a header.
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
@@ -142,6 +155,10 @@ impl Request {
         order["headers"] = json!(self.headers);
         order
     }
+}
+
+fn tls(shown: Option<&Shown>, alpn: &[&str]) -> Value {
+    json!({ "chain": shown.map(Shown::chain), "key": shown.map(Shown::key), "alpn": alpn })
 }
 
 /// What came back.

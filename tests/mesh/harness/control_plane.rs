@@ -12,10 +12,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// The address of its pages, which the machine itself may look at whoever it is.
+pub(crate) const PAGES: &str = "127.0.0.1";
+
 /// Where mainsheet listens.
 #[derive(Clone, Debug)]
 pub(crate) struct Ports {
-    /// The address of all ports.
+    /// The address of the ports for proxies.
     pub(crate) address: String,
     /// xDS.
     pub(crate) grpc: u16,
@@ -25,12 +28,21 @@ pub(crate) struct Ports {
     pub(crate) monitoring: u16,
     /// xDS and certificates over TLS, where that is served, and the directory of the certificate authority.
     pub(crate) secure: Option<(u16, PathBuf)>,
+    /// How long certificates of workloads are valid.
+    pub(crate) certificate_ttl: &'static str,
 }
 
 impl Ports {
     /// The ports that istiod has.
     pub(crate) fn standard(address: &str) -> Self {
-        Self { address: address.to_owned(), grpc: 15010, http: 8080, monitoring: 15014, secure: None }
+        Self {
+            address: address.to_owned(),
+            grpc: 15010,
+            http: 8080,
+            monitoring: 15014,
+            secure: None,
+            certificate_ttl: "1h",
+        }
     }
 
     /// Ports that nothing listens on.
@@ -41,6 +53,7 @@ impl Ports {
             http: free_port(),
             monitoring: free_port(),
             secure: None,
+            certificate_ttl: "1h",
         }
     }
 }
@@ -105,7 +118,7 @@ impl ControlPlane {
 
     /// A GET of a path on the HTTP port.
     pub(crate) fn http(&mut self, path: &str) -> Reply {
-        let url = format!("http://{}:{}{path}", self.ports.address, self.ports.http);
+        let url = format!("http://{PAGES}:{}{path}", self.ports.http);
         self.client.get(&url)
     }
 
@@ -116,7 +129,7 @@ impl ControlPlane {
 
     /// The values of all metrics whose line starts with `name`.
     pub(crate) fn metrics(&mut self, name: &str) -> Vec<(String, f64)> {
-        let url = format!("http://{}:{}/metrics", self.ports.address, self.ports.monitoring);
+        let url = format!("http://{PAGES}:{}/metrics", self.ports.monitoring);
         let body = self.client.get(&url).body;
         let lines = body.lines().filter(|l| l.starts_with(name));
         lines.filter_map(|l| l.rsplit_once(' ')).map(|(k, v)| (k.to_owned(), v.parse().unwrap_or(0.0))).collect()
@@ -141,10 +154,12 @@ fn launch(place: &Place, ports: &Ports, config: &Path, log: &Path, environment: 
     command.envs(environment);
     let at = |port: u16| format!("{}:{port}", ports.address);
     command.arg("discovery").arg("--config-dir").arg(config);
-    command.args(["--grpc-addr", &at(ports.grpc), "--http-addr", &at(ports.http)]);
-    command.args(["--monitoring-addr", &at(ports.monitoring)]);
+    command.args(["--grpc-addr", &at(ports.grpc)]);
+    command.args(["--http-addr", &format!("{PAGES}:{}", ports.http)]);
+    command.args(["--monitoring-addr", &format!("{PAGES}:{}", ports.monitoring)]);
     if let Some((port, dir)) = &ports.secure {
-        command.args(["--secure-grpc-addr", &at(*port), "--workload-cert-ttl", "1h"]).arg("--ca-dir").arg(dir);
+        command.args(["--secure-grpc-addr", &at(*port), "--workload-cert-ttl", ports.certificate_ttl]);
+        command.arg("--ca-dir").arg(dir);
     }
     Process::start(command, log.to_owned())
 }

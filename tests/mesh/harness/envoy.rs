@@ -53,6 +53,11 @@ impl Envoy {
         &mut self.process
     }
 
+    /// How it is started again.
+    pub(crate) fn launch(&mut self) -> &mut Launch {
+        &mut self.launch
+    }
+
     /// Where its admin interface listens, in its place.
     pub(crate) fn admin_address(&self) -> SocketAddr {
         self.admin

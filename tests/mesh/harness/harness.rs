@@ -4,6 +4,7 @@
 mod agent;
 mod bootstrap;
 mod capture;
+mod certificate;
 mod client;
 mod control_plane;
 mod envoy;
@@ -15,6 +16,7 @@ mod world;
 
 pub(crate) use agent::{AgentFiles, AgentPorts};
 pub(crate) use bootstrap::{Bootstrap, sidecar_node};
+pub(crate) use certificate::{Asked, Shown, Signer};
 pub(crate) use client::{Client, Reply, Request};
 pub(crate) use control_plane::{ControlPlane, Ports, free_port, program};
 pub(crate) use envoy::Envoy;

@@ -32,6 +32,8 @@ pub(crate) struct Pod {
     pub(crate) apart: bool,
     /// What is in the agent's environment beside the usual.
     pub(crate) variables: Vec<(String, String)>,
+    /// What is on its command line beside the usual.
+    pub(crate) words: Vec<String>,
     /// The ports that it answers HTTP on.
     pub(crate) http: Vec<u16>,
     /// The ports that it answers lines of text on.
@@ -58,6 +60,7 @@ impl Pod {
             agent: false,
             apart: false,
             variables: Vec::new(),
+            words: Vec::new(),
             http: vec![8080, 8081, 8082, 8083],
             tcp: vec![9000],
             calls: Vec::new(),

@@ -42,10 +42,24 @@ impl Process {
         line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
+    /// Kills what it started, and not itself.
+    pub(crate) fn kill_started(&self) {
+        let id = self.child.id();
+        let started = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        for child in started.split_whitespace() {
+            let _ = Command::new("kill").args(["-KILL", child]).status();
+        }
+    }
+
     /// Asks it to end, as Kubernetes does.
     pub(crate) fn terminate(&mut self) -> std::process::ExitStatus {
+        self.end_with("TERM")
+    }
+
+    /// Sends it a signal, and waits for its end.
+    pub(crate) fn end_with(&mut self, signal: &str) -> std::process::ExitStatus {
         let id = self.child.id().to_string();
-        let _ = Command::new("kill").args(["-TERM", &id]).status();
+        let _ = Command::new("kill").args([&format!("-{signal}"), &id]).status();
         self.child.wait().expect("the end of a child")
     }
 

@@ -73,10 +73,16 @@ impl World {
 
     /// The same, with more files that are there from the start.
     pub(crate) fn with(pods: Vec<Pod>, files: &[(&str, &str)]) -> Self {
-        let pods = addressed(pods);
-        let described = manifest(pods.iter().flat_map(Pod::objects));
-        let files = files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
-        Self::of_files(pods, files.chain([("pods.yaml".to_owned(), described)]).collect())
+        let (pods, files) = described(pods, files);
+        Self::of_files(pods, files)
+    }
+
+    /// The same, whose certificates live as long as this where proxies do not ask for another time.
+    pub(crate) fn with_certificates(pods: Vec<Pod>, files: &[(&str, &str)], ttl: &'static str) -> Self {
+        let (pods, files) = described(pods, files);
+        let (dir, prefix) = run().part();
+        let ports = Ports { certificate_ttl: ttl, ..Ports::standard(Network::NODE) };
+        Self::start(dir, Some(Network::new(prefix)), ports, pods, files)
     }
 
     /// A world of these files, which describe the pods and all the rest.
@@ -120,6 +126,22 @@ impl World {
             workload.envoy().wait_live();
         }
         Self { dir, config, control_plane: Mutex::new(control_plane), workloads, node, _network: network }
+    }
+
+    /// The directory of its certificate authority.
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.dir.join("ca")
+    }
+
+    /// Takes the next step of a rotation of its authority's root, if the last has been in force for so long.
+    pub(crate) fn rotate(&self, overlap: &str) -> Result<(), String> {
+        let mut command = std::process::Command::new(program());
+        command.args(["ca", "rotate", "--overlap", overlap, "--ca-dir"]).arg(self.authority());
+        let output = command.output().expect("mainsheet");
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        }
     }
 
     /// The directory of its files.
@@ -283,11 +305,12 @@ fn with_token(pod: &Pod, discovery: &str, ca: &Path, admin: u16, dir: &Path) -> 
     let proxy = format!("{}.{}", pod.name, pod.namespace);
     let admin = admin.to_string();
     let words = ["bootstrap", "--proxy", &proxy, "--discovery-address", discovery, "--admin-port", &admin];
-    let more = ["--server-name", "istiod.istio-system.svc", "--write-token-secret", "-o", "json"];
-    let secret = file("token-sds.json");
+    let more = ["--server-name", "istiod.istio-system.svc", "--write-secrets", "-o", "json"];
+    let [secret, roots_secret] = [file("token-sds.json"), file("roots-sds.json")];
     let config = dir.join("config");
-    let paths: [(&str, &Path); 4] =
-        [("-f", &config), ("--root-cert", &roots), ("--token", &token), ("--token-secret", &secret)];
+    let given: [(&str, &Path); 3] = [("-f", &config), ("--root-cert", &roots), ("--token", &token)];
+    let paths = given.into_iter().chain([("--token-secret", &*secret), ("--roots-secret", &*roots_secret)]);
+    let paths: Vec<(&str, &Path)> = paths.collect();
     let kind = ["--proxy-type", if pod.router { "router" } else { "sidecar" }];
     let mut bootstrap: Value =
         serde_json::from_str(&run(&[&words[..], &more, &kind].concat(), &paths)).expect("a bootstrap");
@@ -296,6 +319,15 @@ fn with_token(pod: &Pod, discovery: &str, ca: &Path, admin: u16, dir: &Path) -> 
         bootstrap["node"]["metadata"]["NETWORK"] = network.as_str().into();
     }
     bootstrap
+}
+
+/// Pods with their addresses, and the files that describe them.
+fn described(pods: Vec<Pod>, files: &[(&str, &str)]) -> (Vec<Pod>, Vec<(String, String)>) {
+    let pods = addressed(pods);
+    let objects = manifest(pods.iter().flat_map(Pod::objects));
+    let files = files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+    let files = files.chain([("pods.yaml".to_owned(), objects)]).collect();
+    (pods, files)
 }
 
 /// Gives each pod that has none an address: 10.244.1.1 for the first.

@@ -1,7 +1,6 @@
-//! Sidecars with `mainsheet agent` beside them: mutual TLS, certificates that change under load, and what is killed
-//! meanwhile.
+//! Sidecars with `mainsheet agent` beside them: mutual TLS, how they begin and end, and what the agent answers for.
 
-use super::{Scene, assert_none_failed};
+use super::Scene;
 use crate::harness::{Pod, Reply, Request, World, eventually};
 use std::{
     thread::sleep,
@@ -50,38 +49,68 @@ fn the_exit_code_of_envoy_is_that_of_its_agent() {
 }
 
 #[test]
-fn certificates_that_live_twenty_seconds_change_under_load_while_agents_and_the_control_plane_are_killed() {
-    let short = |name: &str| Pod::new(name, "shop", name, "v1").with_agent_apart().variable("SECRET_TTL", "20s");
-    let world = World::new(vec![short("client"), short("server")]);
-    let mut scene = serve(&world, "rotated");
-    assert!(proved(&mut scene).contains(CLIENT));
-    let rotations = || {
-        let stats = world.workload("server").envoy().stats("^sds.default.update_success$|ssl_context_update_by_sds$");
-        stats.values().copied().max().unwrap_or(0)
-    };
-    let before = rotations();
-    let again = |pod: &str| {
-        let mut agent = world.workload(pod).agent();
-        agent.1.kill();
-        sleep(Duration::from_millis(300));
-        agent.1 = agent.0.start();
-    };
+fn an_envoy_that_is_killed_or_cannot_start_is_told_by_the_exit_code_of_its_agent() {
+    let broken = r#"{"node": {"id": 5}, "nonsense": }"#;
+    let world = World::new(vec![
+        Pod::new("client", "shop", "client", "v1").with_agent(),
+        Pod::new("server", "shop", "server", "v1").with_agent(),
+    ]);
+    let mut envoy = world.workload("client").envoy();
+    envoy.process().kill_started();
+    let ended = eventually("the agent ends with its Envoy", || envoy.process().ended().ok_or("it runs".to_owned()));
+    assert_eq!(ended.code(), Some(128 + 9), "{ended}");
 
-    // Every request is a handshake: none may meet a certificate that has ended.
-    scene.client.start(&scene.get("/").workers(2).fresh());
-    sleep(Duration::from_secs(6));
-    again("client");
-    again("server");
-    sleep(Duration::from_secs(6));
-    // Certificates are good for ten seconds more at least.
-    world.control_plane().kill();
-    sleep(Duration::from_secs(5));
-    world.control_plane().restart();
-    sleep(Duration::from_secs(13));
-    assert_none_failed(&scene.client.stop());
-    assert!(rotations() >= before + 3, "{before} {}", rotations());
+    let file = world.dir().join("override.json");
+    std::fs::write(&file, broken).expect("a file");
+    let mut server = world.workload("server").envoy();
+    server.kill();
+    server.launch().variables.push(("ISTIO_BOOTSTRAP_OVERRIDE".into(), file.display().to_string()));
+    server.restart();
+    let ended = eventually("the agent ends with its Envoy", || server.process().ended().ok_or("it runs".to_owned()));
+    assert_eq!(ended.code(), Some(1), "{ended}");
+}
+
+#[test]
+fn a_drained_pod_is_not_ready_and_ends_at_once_when_it_is_told_to() {
+    let world = World::new(vec![
+        Pod::new("client", "shop", "client", "v1").with_agent(),
+        Pod::new("server", "shop", "server", "v1").with_agent(),
+    ]);
+    let mut scene = serve(&world, "drained");
     assert!(proved(&mut scene).contains(CLIENT));
-    println!("an agent has {} KiB", world.workload("client").agent().1.resident());
+    let ready = |pod: &str| status(&world, pod, "/healthz/ready").status;
+    eventually("the pod is ready", || if ready("client") == 200 { Ok(()) } else { Err("it is not".to_owned()) });
+    let drain = world.client("client").one(&Request::get("http://127.0.0.1:15020/drain").method("POST"));
+    assert_eq!((drain.status, ready("client")), (200, 503));
+    // What the workload still needs of others goes on.
+    assert_eq!(scene.send(scene.get("/")).status, 200);
+    let begin = Instant::now();
+    let ended = world.workload("client").envoy().process().end_with("INT");
+    assert!(ended.success() && begin.elapsed() < Duration::from_millis(900), "{ended} {:?}", begin.elapsed());
+}
+
+#[test]
+fn a_pod_that_waits_for_its_connections_ends_when_the_last_is_gone() {
+    let waiting = |name: &str| Pod::new(name, "shop", name, "v1").with_agent();
+    let world = World::new(vec![
+        waiting("server").variable("EXIT_ON_ZERO_ACTIVE_CONNECTIONS", "true").variable("MINIMUM_DRAIN_DURATION", "1s"),
+        Pod::new("bare", "shop", "bare", "v1").bare(),
+    ]);
+    let ip = world.workload("server").pod.ip.clone();
+    let mut bare = world.client("bare");
+    eventually("a request is answered", || match bare.one(&Request::get(&format!("http://{ip}:8080/")).fresh()) {
+        reply if reply.status == 200 => Ok(()),
+        reply => Err(reply.brief()),
+    });
+    let slow = std::thread::spawn(move || bare.one(&Request::get(&format!("http://{ip}:8080/?delay=5000")).fresh()));
+    sleep(Duration::from_millis(500));
+    let begin = Instant::now();
+    let ended = world.workload("server").envoy().process().terminate();
+    let took = begin.elapsed();
+    let reply = slow.join().expect("a reply");
+    assert_eq!(reply.status, 200, "{}", reply.brief());
+    // Longer than the least, and than the second that others have; and not for ever.
+    assert!(ended.success() && (Duration::from_secs(4)..Duration::from_secs(12)).contains(&took), "{ended} {took:?}");
 }
 
 /// A GET of the agent's own port from within a pod.
