@@ -5,6 +5,7 @@
 
 mod client;
 mod definition;
+mod failure;
 mod follow;
 mod health;
 mod kind;

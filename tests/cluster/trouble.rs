@@ -353,3 +353,80 @@ fn a_server_that_does_not_stream_lists_is_read_in_pages() {
         assert!(watching.health.lost().is_none());
     });
 }
+
+/// An API server that answers one question at a time, and turns away who asks meanwhile.
+const BUSY: &[&str] = &[
+    "--enable-priority-and-fairness=false",
+    "--max-requests-inflight=1",
+    "--max-mutating-requests-inflight=1",
+    "--feature-gates=WatchList=false",
+];
+
+#[test]
+fn an_api_server_that_turns_questions_away_is_asked_again_until_all_is_read() {
+    with_own_of(BUSY, async |server: Server| {
+        let objects = server.objects();
+        let rights = json!({
+            "metadata": {"name": "reader"},
+            "subjects": [{"kind": "User", "name": "reader", "apiGroup": "rbac.authorization.k8s.io"}],
+            "roleRef": {"kind": "ClusterRole", "name": "cluster-admin", "apiGroup": "rbac.authorization.k8s.io"},
+        });
+        objects.send("POST", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", &rights).await.expect("rights");
+        objects.put_yaml(WORLD).await;
+        objects.put(&(0..600).map(service).collect::<Vec<_>>()).await;
+        // Whoever has all rights is never turned away; this one is.
+        let link = Link::of(&server, "reader").await;
+        let mut watching = Watching::begin(link.client(), Context::default());
+        let turned_away =
+            |kinds: &Option<Vec<String>>| kinds.as_ref().is_some_and(|all| all.iter().any(|k| k.contains("(429)")));
+        let told = watching.waiting.wait_for(turned_away);
+        time::timeout(Duration::from_secs(20), told).await.expect("in time").expect("a source");
+        until_many(&watching, 600).await;
+        watching.agrees(&objects, &client()).await;
+        until_lost(&watching, false).await;
+        let failures: u64 = watching.health.kinds().values().map(|s| s.failures).sum();
+        println!("{failures} questions were turned away");
+    });
+}
+
+#[test]
+fn an_object_that_is_too_deep_to_be_read_harms_only_itself() {
+    with_shared(async |server| {
+        let objects = server.objects();
+        objects.put_yaml(WORLD).await;
+        objects.put_yaml(RULE).await;
+        let watching = Watching::start(server.client()).await;
+        let before = watching.agrees(&objects, &client()).await;
+        let deep = (0..150).fold(json!(1), |inner, _| json!([inner]));
+        let rule = &documents(RULE)[0];
+        let path = "/apis/networking.istio.io/v1/namespaces/shop/destinationrules/server";
+        objects.send("PATCH", path, &json!({"spec": {"deep": deep}})).await.err();
+        let told = async || {
+            let problems = &watching.world().problems;
+            match problems.iter().any(|(o, p)| &*o.name == "server" && p[0].message.starts_with("cannot be read")) {
+                true => Ok(()),
+                false => Err("no problem is told"),
+            }
+        };
+        eventually("it is told", told).await;
+        assert!(mainsheet_serves(&watching) == before, "the last good version stays");
+        let other =
+            RULE.replace("name: server, namespace", "name: other, namespace").replace("host: server", "host: x");
+        objects.put_yaml(&other).await;
+        let there = async || match watching.world().destination_rules.keys().any(|k| &*k.name == "other") {
+            true => Ok(()),
+            false => Err("not yet"),
+        };
+        eventually("others are read", there).await;
+        objects.delete(rule).await;
+        until_gone(&watching, "server").await;
+    });
+}
+
+async fn until_gone(watching: &Watching, name: &str) {
+    let gone = async || match watching.world().destination_rules.keys().any(|k| &*k.name == name) {
+        true => Err("it is there"),
+        false => Ok(()),
+    };
+    eventually("it is gone", gone).await;
+}

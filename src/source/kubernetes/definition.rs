@@ -98,6 +98,10 @@ impl Follow for Definitions {
         Vec::new()
     }
 
+    fn unreadable(&mut self, _: Value, _: &str, _: (&str, bool)) -> Vec<Change> {
+        Vec::new()
+    }
+
     fn emptied(&mut self) -> Vec<Change> {
         Vec::new()
     }

@@ -3,6 +3,7 @@
 
 use super::{
     definition::{Served, Service},
+    failure::{Failure, Pauses, of_error, of_status, other},
     health::Health,
     kind::Watched,
     page::{self, Line},
@@ -15,10 +16,9 @@ use crate::{
 };
 use futures_util::io::{AsyncBufRead, AsyncBufReadExt as _};
 use hyper::Request;
-use kube::{Client, core::Status};
+use kube::Client;
 use serde_json::Value;
 use std::{
-    fmt::Display,
     hash::{BuildHasher as _, RandomState},
     time::Duration,
 };
@@ -33,8 +33,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a watch lasts at least, and how much longer it may, in seconds: replicas do not come back all at once, and
 /// spread over API servers in time.
 const LIFE: (u64, u64) = (300, 300);
-/// Pauses after failures.
-const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(10)];
 
 /// Takes in what the API server tells of a kind.
 pub(super) trait Follow: Send + Sync {
@@ -48,6 +46,8 @@ pub(super) trait Follow: Send + Sync {
     fn there(&mut self, raw: Value, version: &str) -> Vec<Change>;
     /// An object is gone.
     fn gone(&mut self, raw: Value, version: &str) -> Vec<Change>;
+    /// An object is there, and cannot be read, for this reason; it may be of a list.
+    fn unreadable(&mut self, raw: Value, version: &str, why: (&str, bool)) -> Vec<Change>;
     /// The kind is not there any more.
     fn emptied(&mut self) -> Vec<Change>;
 }
@@ -62,16 +62,6 @@ pub(super) struct Follower<F> {
     pub(super) state: F,
     pub(super) writer: Writer,
     pub(super) health: Health,
-}
-
-/// Why a kind cannot be read just now.
-enum Failure {
-    /// The changes since the last that is known are no longer there: everything has to be read again.
-    Missed,
-    /// The API server does not do it this way.
-    Unknown(String),
-    /// Something else, and when to ask again at the earliest.
-    Other(String, Option<Duration>),
 }
 
 /// What ends a round of reading and watching.
@@ -107,7 +97,9 @@ impl<F: Follow> Follower<F> {
             let mut round = Round { follower: &mut self, tree: &tree, version, pauses: &mut pauses };
             match round.go(streaming).await {
                 Err(stopped) => return stopped,
-                Ok(End::Again | End::Failed(Failure::Missed)) => {}
+                Ok(End::Again) => {}
+                // Not in a loop, where the server says so again and again.
+                Ok(End::Failed(Failure::Missed)) => time::sleep(pauses.next(None)).await,
                 Ok(End::Failed(Failure::Unknown(why))) if streaming => {
                     tracing::debug!(kind = self.kind.kind, "lists are read in pages, as streams are not there: {why}");
                     streaming = false;
@@ -238,14 +230,7 @@ impl<F: Follow> Round<'_, F> {
     async fn take(&mut self, text: &[u8], at: &mut String, listing: bool) -> Result<Step, Stopped> {
         let line = match page::line(text, self.tree) {
             Ok(line) => line,
-            // An object that cannot be read is known by name at least, and holds up no other.
-            Err(error) => match page::line(text, &Tree::only(&["metadata"])) {
-                Ok(line) => {
-                    tracing::warn!(kind = self.follower.kind.kind, "an object cannot be read: {error}");
-                    line
-                }
-                Err(error) => return Ok(Step::Stop(other("a line of a watch cannot be read", error))),
-            },
+            Err(error) => return self.take_by_name(text, &error.to_string(), at, listing).await,
         };
         let (raw, gone) = match line {
             Line::There(raw) if listing => {
@@ -260,11 +245,31 @@ impl<F: Follow> Round<'_, F> {
             }
             Line::Error(status) => return Ok(Step::Stop(of_status(&status))),
         };
-        let version = raw["metadata"]["resourceVersion"].as_str().map(str::to_owned);
+        let version = version_of(&raw);
         let changes = match gone {
             false => self.follower.state.there(raw, self.version),
             true => self.follower.state.gone(raw, self.version),
         };
+        self.told(changes, version, at).await
+    }
+
+    /// Takes in a line whose object cannot be read but for its name: it holds up no other.
+    async fn take_by_name(&mut self, text: &[u8], why: &str, at: &mut String, listing: bool) -> Result<Step, Stopped> {
+        let (version, changes) = match page::line(text, &Tree::only(&["metadata"])) {
+            Ok(Line::There(raw)) => {
+                (version_of(&raw), self.follower.state.unreadable(raw, self.version, (why, listing)))
+            }
+            Ok(Line::Gone(raw)) => (version_of(&raw), self.follower.state.gone(raw, self.version)),
+            _ => return Ok(Step::Stop(other("a line of a watch cannot be read", why))),
+        };
+        match listing {
+            true => Ok(Step::On),
+            false => self.told(changes, version, at).await,
+        }
+    }
+
+    /// Hands on what a line has changed.
+    async fn told(&mut self, changes: Vec<Change>, version: Option<String>, at: &mut String) -> Result<Step, Stopped> {
         self.follower.health.told(self.follower.kind.kind);
         self.follower.tell(changes).await?;
         // Not before it is told: what is lost on the way is asked for again.
@@ -349,94 +354,11 @@ impl<F: Follow> Round<'_, F> {
     }
 }
 
+/// The version of an object.
+fn version_of(raw: &Value) -> Option<String> {
+    raw["metadata"]["resourceVersion"].as_str().map(str::to_owned)
+}
+
 fn get(address: &str) -> Request<Vec<u8>> {
     Request::get(address).body(Vec::new()).expect("an address of known parts")
-}
-
-fn other(what: &str, why: impl Display) -> Failure {
-    Failure::Other(format!("{what}: {why}"), None)
-}
-
-fn of_error(error: &kube::Error) -> Failure {
-    match error {
-        kube::Error::Api(status) => judge(status),
-        // The outermost error says only what was being done.
-        error => {
-            let mut innermost: &dyn std::error::Error = error;
-            while let Some(source) = innermost.source() {
-                innermost = source;
-            }
-            Failure::Other(innermost.to_string(), None)
-        }
-    }
-}
-
-fn of_status(status: &Value) -> Failure {
-    match serde_json::from_value::<Status>(status.clone()) {
-        Ok(status) => judge(&status),
-        Err(_) => Failure::Other(status["message"].as_str().unwrap_or("an error without a text").to_owned(), None),
-    }
-}
-
-fn judge(status: &Status) -> Failure {
-    let after = status.details.as_ref().map(|d| Duration::from_secs(d.retry_after_seconds.into()));
-    match status.code {
-        410 => Failure::Missed,
-        _ if status.reason == "Expired" || status.reason == "Gone" => Failure::Missed,
-        // What it says of a parameter that it does not know.
-        400 | 422 => Failure::Unknown(status.message.clone()),
-        code => Failure::Other(format!("{} ({code})", status.message), after.filter(|a| !a.is_zero())),
-    }
-}
-
-/// Pauses that grow, each a little random so that not all come back at once.
-#[derive(Debug, Default)]
-struct Pauses(u32);
-
-impl Pauses {
-    fn reset(&mut self) {
-        self.0 = 0;
-    }
-
-    /// The next pause; at least what the API server asked for.
-    fn next(&mut self, after: Option<Duration>) -> Duration {
-        let [first, last] = PAUSES;
-        let pause = (first * 2u32.saturating_pow(self.0)).min(last);
-        self.0 = (self.0 + 1).min(16);
-        let part = RandomState::new().hash_one(0u8) % 1000;
-        let pause = pause.mul_f64(1.0 - part as f64 / 2000.0);
-        pause.max(after.unwrap_or_default().min(Duration::from_secs(60)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_up_to_a_limit_and_are_never_shorter_than_asked_for() {
-        let mut pauses = Pauses::default();
-        let all: Vec<Duration> = (0..20).map(|_| pauses.next(None)).collect();
-        assert!(all[0] <= PAUSES[0] && all[0] >= PAUSES[0] / 2);
-        assert!(all[19] <= PAUSES[1] && all[19] >= PAUSES[1] / 2);
-        pauses.reset();
-        assert!(pauses.next(Some(Duration::from_secs(3))) >= Duration::from_secs(3));
-    }
-
-    #[test]
-    fn failures_are_told_apart() {
-        let status = |code: u16, reason: &str| {
-            of_status(&serde_json::json!({
-                "status": "Failure", "message": "no", "code": code, "reason": reason, "details": {"retryAfterSeconds": 2},
-            }))
-        };
-        assert!(matches!(status(410, "Expired"), Failure::Missed));
-        assert!(matches!(status(500, "Expired"), Failure::Missed));
-        assert!(matches!(status(422, "Invalid"), Failure::Unknown(_)));
-        let wait = |failure| match failure {
-            Failure::Other(_, after) => after,
-            _ => None,
-        };
-        assert_eq!(wait(status(429, "TooManyRequests")), Some(Duration::from_secs(2)));
-    }
 }

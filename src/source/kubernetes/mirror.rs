@@ -8,6 +8,7 @@ use crate::{
     id::{ObjectRef, fingerprint_bytes},
     model::{Change, State},
     parse::{self, Context},
+    problem::{FieldPath, Problem},
 };
 use serde_json::Value;
 use std::{collections::BTreeMap, mem, sync::Arc};
@@ -81,6 +82,25 @@ impl Follow for Mirror {
     fn gone(&mut self, mut raw: Value, version: &str) -> Vec<Change> {
         let object = self.name(&mut raw, version);
         self.known.remove(&object).map(|_| gone_change(object)).into_iter().collect()
+    }
+
+    fn unreadable(&mut self, mut raw: Value, version: &str, (why, listed): (&str, bool)) -> Vec<Change> {
+        let object = self.name(&mut raw, version);
+        // No object has this fingerprint: it is told again when it comes again.
+        let (known, news) = match listed {
+            true => (&mut self.listed, Some(&mut self.news)),
+            false => (&mut self.known, None),
+        };
+        known.insert(object.clone(), 0);
+        let problem = Problem::error(&object, FieldPath::default(), format!("cannot be read: {why}"));
+        let change = Change { object, state: State::Bad, problems: vec![problem], raw: None };
+        match news {
+            Some(news) => {
+                news.push(change);
+                Vec::new()
+            }
+            None => vec![change],
+        }
     }
 
     fn emptied(&mut self) -> Vec<Change> {

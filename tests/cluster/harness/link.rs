@@ -30,8 +30,13 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// A way that is open.
+    /// A way that is open, for somebody with all rights.
     pub(crate) async fn new(server: &Server) -> Self {
+        Self::of(server, "admin").await
+    }
+
+    /// A way that is open, for the bearer of a token.
+    pub(crate) async fn of(server: &Server, token: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let here = listener.local_addr().expect("an address");
         let text = fs::read_to_string(server.kubeconfig()).expect("a file");
@@ -39,6 +44,7 @@ impl Link {
         let address = config["clusters"][0]["cluster"]["server"].as_str().expect("an address").to_owned();
         let there = address.trim_start_matches("https://").to_owned();
         config["clusters"][0]["cluster"]["server"] = format!("https://{here}").into();
+        config["users"][0]["user"]["token"] = token.into();
         let file = super::directory().join("kubeconfig");
         fs::write(&file, config.to_string()).expect("a file");
         let client = kubernetes::connect(Some(&file)).await.expect("a client");

@@ -41,7 +41,7 @@ impl Server {
         let key = KeyPair::generate().expect("a key");
         fs::write(dir.join("accounts.key"), key.serialize_pem()).expect("a file");
         fs::write(dir.join("accounts.pub"), key.public_key_pem()).expect("a file");
-        fs::write(dir.join("tokens.csv"), "admin,admin,admin,system:masters\n").expect("a file");
+        fs::write(dir.join("tokens.csv"), "admin,admin,admin,system:masters\nreader,reader,reader\n").expect("a file");
         let etcd = spawn(etcd(&dir, ports), &dir.join("etcd.log"));
         let api = spawn(api(&dir, ports, words), &dir.join("api.log"));
         fs::write(dir.join("kubeconfig"), kubeconfig(&dir, ports)).expect("a file");
