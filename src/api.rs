@@ -8,6 +8,7 @@ pub mod mesh;
 pub mod peer_authentication;
 pub mod proxy_config;
 pub mod request_authentication;
+pub mod schema;
 pub mod service_entry;
 pub mod sidecar;
 pub mod virtual_service;

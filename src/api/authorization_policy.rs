@@ -1,28 +1,36 @@
 //! AuthorizationPolicy (`security.istio.io`). Its parts are read one by one, so that a broken one spoils no other.
 
+use super::destination_rule::LabelSelector;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
 /// `spec` of an AuthorizationPolicy.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AuthorizationPolicy {
     /// The workloads it is for.
+    #[schemars(with = "LabelSelector")]
     pub selector: Option<Value>,
     /// The one object it is for instead.
+    #[schemars(with = "TargetRef")]
     pub target_ref: Option<Value>,
     /// The objects it is for instead.
+    #[schemars(with = "Vec<TargetRef>")]
     pub target_refs: Option<Value>,
     /// What happens to requests that a rule takes.
+    #[schemars(with = "Action")]
     pub action: Option<Value>,
     /// Who is asked.
+    #[schemars(with = "Provider")]
     pub provider: Option<Value>,
     /// The rules.
+    #[schemars(with = "Vec<Rule>")]
     pub rules: Option<Value>,
 }
 
 /// What happens to requests that a rule takes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Action {
     /// They are allowed, and others are not.
@@ -37,7 +45,7 @@ pub enum Action {
 }
 
 /// Who is asked.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Provider {
     /// The name among the mesh's `extensionProviders`.
@@ -45,7 +53,7 @@ pub struct Provider {
 }
 
 /// An object that a policy is for.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct TargetRef {
     /// The group of its kind.
@@ -59,7 +67,7 @@ pub struct TargetRef {
 }
 
 /// A rule.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Rule {
     /// Of whom requests come.
@@ -71,7 +79,7 @@ pub struct Rule {
 }
 
 /// Of whom requests come.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct From {
     /// Of these.
@@ -79,7 +87,7 @@ pub struct From {
 }
 
 /// What is asked for.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct To {
     /// This.
@@ -87,7 +95,7 @@ pub struct To {
 }
 
 /// Of whom requests come: each list that is not empty must hold.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[allow(missing_docs, reason = "the fields are Istio's and say what they are")]
 pub struct Source {
@@ -108,7 +116,7 @@ pub struct Source {
 }
 
 /// What is asked for: each list that is not empty must hold.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[allow(missing_docs, reason = "the fields are Istio's and say what they are")]
 pub struct Operation {
@@ -123,7 +131,7 @@ pub struct Operation {
 }
 
 /// What else must be so.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Condition {
     /// What is looked at.

@@ -1,10 +1,11 @@
 //! DestinationRule (`networking.istio.io`), and the client settings that other kinds share with it.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
 /// `spec` of a DestinationRule.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DestinationRule {
     /// The service.
@@ -20,7 +21,7 @@ pub struct DestinationRule {
 }
 
 /// Chooses workloads by their labels.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LabelSelector {
     /// The labels they have.
@@ -28,7 +29,7 @@ pub struct LabelSelector {
 }
 
 /// A named part of a service.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Subset {
     /// Its name.
@@ -40,7 +41,7 @@ pub struct Subset {
 }
 
 /// How a service is reached.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TrafficPolicy {
     /// How an endpoint is chosen.
@@ -62,7 +63,7 @@ pub struct TrafficPolicy {
 }
 
 /// What holds for one port.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PortPolicy {
     /// The port.
@@ -78,7 +79,7 @@ pub struct PortPolicy {
 }
 
 /// A port by its number.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PortSelector {
     /// The number.
@@ -86,7 +87,7 @@ pub struct PortSelector {
 }
 
 /// Tunnelling of TCP.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Tunnel {
     /// `CONNECT` or `POST`.
@@ -98,7 +99,7 @@ pub struct Tunnel {
 }
 
 /// The PROXY protocol.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ProxyProtocol {
     /// Its version.
@@ -106,7 +107,7 @@ pub struct ProxyProtocol {
 }
 
 /// A version of the PROXY protocol.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 pub enum ProxyProtocolVersion {
     /// The text form.
     #[default]
@@ -116,7 +117,7 @@ pub enum ProxyProtocolVersion {
 }
 
 /// Retries as a share of requests.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RetryBudget {
     /// The share, in percent.
@@ -128,7 +129,7 @@ pub struct RetryBudget {
 }
 
 /// How an endpoint is chosen.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LoadBalancer {
     /// A way without parameters.
@@ -146,7 +147,7 @@ pub struct LoadBalancer {
 }
 
 /// A way to choose an endpoint, without parameters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum SimpleBalancer {
     /// The default.
@@ -164,7 +165,7 @@ pub enum SimpleBalancer {
 }
 
 /// An endpoint chosen by a hash.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ConsistentHash {
     /// Of this header.
@@ -184,7 +185,7 @@ pub struct ConsistentHash {
 }
 
 /// A cookie whose hash chooses the endpoint.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HttpCookie {
     /// Its name.
@@ -198,7 +199,7 @@ pub struct HttpCookie {
 }
 
 /// An attribute of a cookie.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CookieAttribute {
     /// Its name.
@@ -208,7 +209,7 @@ pub struct CookieAttribute {
 }
 
 /// A hash ring.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RingHash {
     /// Its least size.
@@ -216,7 +217,7 @@ pub struct RingHash {
 }
 
 /// A maglev table.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Maglev {
     /// Its size.
@@ -224,7 +225,7 @@ pub struct Maglev {
 }
 
 /// Endpoints chosen by place.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LocalityBalancer {
     /// Shares by place.
@@ -238,7 +239,7 @@ pub struct LocalityBalancer {
 }
 
 /// Shares of the traffic from one place.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Distribute {
     /// The place of the client.
@@ -248,7 +249,7 @@ pub struct Distribute {
 }
 
 /// The region that takes over for another.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Failover {
     /// The region that fails.
@@ -258,7 +259,7 @@ pub struct Failover {
 }
 
 /// Endpoints chosen by zone, in the proxy.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ZoneAwareBalancer {
     /// `false` turns it off.
@@ -272,7 +273,7 @@ pub struct ZoneAwareBalancer {
 }
 
 /// New endpoints get their share little by little.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Warmup {
     /// For how long.
@@ -284,7 +285,7 @@ pub struct Warmup {
 }
 
 /// Limits and timeouts of connections.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ConnectionPool {
     /// For all traffic.
@@ -294,7 +295,7 @@ pub struct ConnectionPool {
 }
 
 /// Limits and timeouts of all connections.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TcpPool {
     /// Connections at once.
@@ -310,7 +311,7 @@ pub struct TcpPool {
 }
 
 /// Keepalive of sockets.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TcpKeepalive {
     /// Probes without an answer before the connection is dead.
@@ -322,7 +323,7 @@ pub struct TcpKeepalive {
 }
 
 /// Limits and timeouts of HTTP.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HttpPool {
     /// Requests that wait for a connection.
@@ -346,7 +347,7 @@ pub struct HttpPool {
 }
 
 /// Whether HTTP/1.1 becomes HTTP/2.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum H2UpgradePolicy {
     /// As the mesh has it.
@@ -359,7 +360,7 @@ pub enum H2UpgradePolicy {
 }
 
 /// Pings on HTTP/2 connections.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Http2KeepAlive {
     /// Between pings.
@@ -369,7 +370,7 @@ pub struct Http2KeepAlive {
 }
 
 /// When endpoints are left out.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct OutlierDetection {
     /// No longer has an effect.
@@ -395,7 +396,7 @@ pub struct OutlierDetection {
 }
 
 /// TLS towards a service.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ClientTls {
     /// The mode.
@@ -419,7 +420,7 @@ pub struct ClientTls {
 }
 
 /// The mode of TLS towards a service.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum TlsMode {
     /// None.

@@ -3,11 +3,12 @@
 //! Numbers are wide and enumerations are texts, so that a value out of range is reported with its path and not
 //! as something that cannot be read.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
 /// `spec` of a Gateway.
-#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Gateway {
     /// The labels of the pods that serve it; absent for all.
@@ -17,7 +18,7 @@ pub struct Gateway {
 }
 
 /// A port that is opened, and for which hosts.
-#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Server {
     /// The port.
@@ -35,7 +36,7 @@ pub struct Server {
 }
 
 /// A port.
-#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Port {
     /// The number.
@@ -49,7 +50,7 @@ pub struct Port {
 }
 
 /// TLS at a server.
-#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServerTls {
     /// Clients are sent to HTTPS.
@@ -91,7 +92,7 @@ pub struct ServerTls {
 }
 
 /// Files of a certificate.
-#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Certificate {
     /// The certificate.

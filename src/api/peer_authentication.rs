@@ -1,11 +1,12 @@
 //! PeerAuthentication (`security.istio.io`).
 
 use super::destination_rule::LabelSelector;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
 /// `spec` of a PeerAuthentication.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PeerAuthentication {
     /// The workloads it is for.
@@ -17,7 +18,7 @@ pub struct PeerAuthentication {
 }
 
 /// Whether mutual TLS is taken.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct MutualTls {
     /// How.
@@ -25,7 +26,7 @@ pub struct MutualTls {
 }
 
 /// How mutual TLS is taken.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum MutualTlsMode {
     /// As the wider scope says.

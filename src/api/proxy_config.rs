@@ -1,6 +1,7 @@
 //! ProxyConfig (`defaultConfig` of MeshConfig, `proxy.istio.io/config`, and what a node says of itself): the parts that
 //! the control plane takes; and the kind ProxyConfig (`networking.istio.io`).
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -236,7 +237,7 @@ pub enum EscapedSlashes {
 }
 
 /// `spec` of the kind ProxyConfig.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Object {
     /// The workloads it is for.
@@ -250,7 +251,7 @@ pub struct Object {
 }
 
 /// Chooses workloads by their labels.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Selector {
     /// The labels they have.
@@ -258,7 +259,7 @@ pub struct Selector {
 }
 
 /// A proxy's image.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Image {
     /// Which variant.

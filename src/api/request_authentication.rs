@@ -1,24 +1,30 @@
 //! RequestAuthentication (`security.istio.io`). Its parts are read one by one, so that a broken one spoils no other.
 
+use super::{authorization_policy::TargetRef, destination_rule::LabelSelector};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
 /// `spec` of a RequestAuthentication.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RequestAuthentication {
     /// The workloads it is for.
+    #[schemars(with = "LabelSelector")]
     pub selector: Option<Value>,
     /// The one object it is for instead.
+    #[schemars(with = "TargetRef")]
     pub target_ref: Option<Value>,
     /// The objects it is for instead.
+    #[schemars(with = "Vec<TargetRef>")]
     pub target_refs: Option<Value>,
     /// Whose tokens are taken.
+    #[schemars(with = "Vec<JwtRule>")]
     pub jwt_rules: Option<Value>,
 }
 
 /// Whose tokens are taken, and how.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct JwtRule {
     /// Who makes them.
@@ -49,7 +55,7 @@ pub struct JwtRule {
 }
 
 /// A header that tokens come in.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct JwtHeader {
     /// Its name.
@@ -59,7 +65,7 @@ pub struct JwtHeader {
 }
 
 /// A header that gets a claim.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ClaimToHeader {
     /// Its name.

@@ -1,11 +1,12 @@
 //! ServiceEntry (`networking.istio.io`).
 
 use super::workload_entry::WorkloadEntry;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
 /// `spec` of a ServiceEntry.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServiceEntry {
     /// The hosts.
@@ -29,7 +30,7 @@ pub struct ServiceEntry {
 }
 
 /// A port of a ServiceEntry.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServicePort {
     /// The number.
@@ -43,7 +44,7 @@ pub struct ServicePort {
 }
 
 /// Whether a service is part of the mesh.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Location {
     /// It is not.
@@ -54,7 +55,7 @@ pub enum Location {
 }
 
 /// How endpoints are found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Resolution {
     /// The client knows.
@@ -71,7 +72,7 @@ pub enum Resolution {
 }
 
 /// Chooses workloads by their labels.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WorkloadSelector {
     /// The labels they have.

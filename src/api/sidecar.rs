@@ -5,11 +5,12 @@ use super::{
     gateway::{Port, ServerTls},
     virtual_service::Destination,
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
 /// `spec` of a Sidecar.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Sidecar {
     /// The workloads it is for.
@@ -25,7 +26,7 @@ pub struct Sidecar {
 }
 
 /// Chooses workloads by their labels.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WorkloadSelector {
     /// The labels they have.
@@ -33,7 +34,7 @@ pub struct WorkloadSelector {
 }
 
 /// A port where the workload's own traffic arrives.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Ingress {
     /// The port.
@@ -51,7 +52,7 @@ pub struct Ingress {
 }
 
 /// What the workload may send to, and where.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Egress {
     /// The port; none for all that services have.
@@ -65,7 +66,7 @@ pub struct Egress {
 }
 
 /// What happens to traffic that no service is known for.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct OutboundTrafficPolicy {
     /// Whether it is let through.

@@ -3,6 +3,7 @@
 //! Numbers are wide and enumerations are texts, so that a value out of range is reported with its path and not
 //! as something that cannot be read.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ macro_rules! fields {
     ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $kind:ty,)* })*) => {
         $(
             $(#[$doc])*
-            #[derive(Clone, PartialEq, Debug, Default, Deserialize)]
+            #[derive(Clone, PartialEq, Debug, Default, Deserialize, JsonSchema)]
             #[serde(rename_all = "camelCase", default)]
             pub struct $name { $($(#[$field_doc])* pub $field: $kind,)* }
         )*

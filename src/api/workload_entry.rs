@@ -1,10 +1,11 @@
 //! WorkloadEntry and WorkloadGroup (`networking.istio.io`), and the endpoints of a ServiceEntry.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
 /// `spec` of a WorkloadEntry, and one of the `endpoints` of a ServiceEntry.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WorkloadEntry {
     /// An IP address, a DNS name, or `unix://` and the path of a socket.
@@ -24,7 +25,7 @@ pub struct WorkloadEntry {
 }
 
 /// `spec` of a WorkloadGroup.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WorkloadGroup {
     /// What the WorkloadEntries that are made of it are given.
@@ -36,7 +37,7 @@ pub struct WorkloadGroup {
 }
 
 /// Labels and annotations.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ObjectMeta {
     /// Labels.
@@ -46,7 +47,7 @@ pub struct ObjectMeta {
 }
 
 /// How it is found out whether a workload serves.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ReadinessProbe {
     /// The wait before the first time, in seconds.
@@ -70,7 +71,7 @@ pub struct ReadinessProbe {
 }
 
 /// A probe by a request.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HttpProbe {
     /// The path.
@@ -86,7 +87,7 @@ pub struct HttpProbe {
 }
 
 /// A header of a request.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HttpHeader {
     /// Its name.
@@ -96,7 +97,7 @@ pub struct HttpHeader {
 }
 
 /// A probe by a connection.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TcpProbe {
     /// The host.
@@ -106,7 +107,7 @@ pub struct TcpProbe {
 }
 
 /// A probe by a command.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ExecProbe {
     /// The command and its arguments.
@@ -114,7 +115,7 @@ pub struct ExecProbe {
 }
 
 /// A probe by gRPC's health protocol.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GrpcProbe {
     /// The port.
