@@ -1,7 +1,7 @@
 # Everything that is done with this source tree. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build test unit mesh demo bench fuzz cluster-tools cluster-test lint fmt golden clean
+.PHONY: help tools build test unit mesh demo bench fuzz cluster cluster-tools cluster-test lint fmt golden clean
 
 CARGO ?= cargo
 # The tests name Envoy by this; it lies in a cache outside the source tree.
@@ -33,6 +33,10 @@ mesh: tools ## the tests with real Envoys alone
 demo: tools ## a small shop with a real Envoy beside each workload (KEEP=1 leaves it up)
 	$(CARGO) build --locked --bins --example echo --example demo
 	@$(CARGO) run --quiet --locked --example demo
+
+cluster: tools cluster-tools ## the demo in a real Kubernetes cluster, from the charts (root; KEEP=1 leaves it up)
+	$(CARGO) build --locked --bin mainsheet --example echo
+	@demo/cluster.sh
 
 cluster-test: cluster-tools ## the tests against a real Kubernetes API server
 	$(CARGO) test --locked --test cluster

@@ -10,9 +10,9 @@ mod token;
 
 use crate::{
     agent,
-    config::{self, Address, Discovery, Place, Serving},
+    config::{self, Address, Discovery, Place, Serving, Writing},
+    controller,
     debug::{self, Debug},
-    id::Shared,
     model::{KeyLocator, Mesh},
     parse::{self, Context},
     snapshot::Snapshot,
@@ -25,7 +25,7 @@ use identity::Identity;
 use origin::Origin;
 use std::{
     collections::BTreeSet,
-    fmt,
+    fmt, fs,
     future::IntoFuture as _,
     io,
     net::SocketAddr,
@@ -33,7 +33,6 @@ use std::{
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
-use token::Judge;
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -113,6 +112,9 @@ impl App {
         let monitoring = bind("--monitoring-addr", &listen.monitoring_addr).await?;
         let secure = match &options.authority.ca_dir {
             Some(_) => bind("--secure-grpc-addr", &listen.secure_grpc_addr).await?,
+            None if cluster.is_some() && options.authority.ca_server => {
+                bind("--secure-grpc-addr", &listen.secure_grpc_addr).await?
+            }
             None => None,
         };
         Ok(Self { options, started, grpc, http, monitoring, secure, cluster })
@@ -158,7 +160,7 @@ impl App {
     async fn start(self, shutdown: watch::Receiver<bool>) -> Result<Running> {
         let addresses = self.addresses();
         let Self { options, started, grpc, http, monitoring, secure, cluster } = self;
-        let Discovery { input, serving, authority, keys, unused, .. } = options;
+        let Discovery { input, serving, authority, keys, writing, unused, .. } = options;
         for (flag, why) in unused.iter() {
             tracing::info!("--{flag} has no meaning here: {why}");
         }
@@ -166,16 +168,17 @@ impl App {
         said.iter().for_each(|text| tracing::warn!("in the environment: {text}"));
         let (writer, reader, store) = store::new(Snapshot::new((*context.mesh).clone()), pace(&serving));
         let place = input.place.clone();
-        let origin = Origin::new(input, context, cluster);
+        let origin = Origin::new(input, context.clone(), cluster);
         let (pending, waiting) = watch::channel(vec![origin.name().to_owned()]);
-        let (mesh, judge) = before_identity(&origin, &authority).await?;
-        let mesh = || mesh.ok_or_else(|| io::Error::other("there are no settings"));
-        let identity = Identity::open(&authority, &place, &reader, judge, mesh)?;
+        // An authority is made before anything is served, and is then told what it is for by the settings themselves.
+        let opened = identity::open(&authority, &place, &origin).await?;
+        let identity = opened.map(|opened| Identity::new(&authority, &place, &reader, opened)).transpose()?;
         let served = identity.as_ref().map(Identity::secrets);
         let age = authority.max_stream_age;
         let (server, mut debug) = server(&reader, &shutdown, &waiting, &serving, (served, age));
         debug.identity = identity.as_ref().map(Identity::shown);
         debug.cluster = origin.health();
+        let client = origin.client();
         let registry = debug.registry.clone();
 
         let mut background = Tasks::new();
@@ -199,6 +202,10 @@ impl App {
             .spawn(async { ("reading the objects", origin.watch(writer, pending, synced).await.map_err(Into::into)) });
 
         let mut servers = Tasks::new();
+        if let Some(client) = client {
+            let options = writer_options(writing, client, context, identity.as_ref().map(Identity::roots));
+            servers.spawn(write(options, shutdown.clone(), waiting.clone()));
+        }
         if let Some(identity) = identity {
             let (serving, tasks) = identity.start(&fetched)?;
             for (name, task) in tasks {
@@ -235,23 +242,38 @@ impl App {
     }
 }
 
-/// What an authority needs before anything is served, where there is one: the settings say what it is for, and the
-/// cluster has signed tokens.
-async fn before_identity(
-    origin: &Origin,
-    authority: &config::Authority,
-) -> io::Result<(Option<Shared<Mesh>>, Option<Judge>)> {
-    if authority.ca_dir.is_none() {
-        return Ok((None, None));
+/// Writes into the cluster, once all of it was read.
+async fn write(
+    options: controller::Options,
+    down: watch::Receiver<bool>,
+    pending: watch::Receiver<Vec<String>>,
+) -> (&'static str, Result<()>) {
+    if until_ready(down.clone(), pending).await {
+        controller::run(options, down).await;
     }
-    let mesh = origin.mesh().await?;
-    Ok(match origin.client() {
-        Some(client) => {
-            let audiences = authority.audiences();
-            (Some(mesh), Some(Judge::of(client, authority.verify_tokens_offline, &audiences).await))
-        }
-        None => (Some(mesh), None),
-    })
+    ("writing into the cluster", Ok(()))
+}
+
+/// What is written into a cluster.
+fn writer_options(
+    writing: Writing,
+    client: kube::Client,
+    context: Context,
+    roots: Option<watch::Receiver<String>>,
+) -> controller::Options {
+    let addresses = if writing.ip_autoallocate { vec![writing.ipv4_prefix, writing.ipv6_prefix] } else { Vec::new() };
+    let machine = || fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = writing.pod_name.unwrap_or_else(|| format!("{}-{}", machine().trim(), std::process::id()));
+    controller::Options {
+        client,
+        context,
+        name,
+        lease: writing.lease_duration.max(Duration::from_secs(2)),
+        roots,
+        root_config_map: writing.root_config_map,
+        status: writing.write_status,
+        addresses,
+    }
 }
 
 /// Tasks with what people call them.

@@ -5,6 +5,7 @@
 //! [`Workloads`] knows more; and [`serving`] makes the control plane's own certificate.
 
 mod authority;
+mod cluster;
 mod csr;
 mod directory;
 mod keeper;
@@ -20,6 +21,7 @@ mod tests;
 mod workloads;
 
 pub use authority::{Authority, Issued, Names, lists as revocation_lists, self_signed};
+pub use cluster::Cluster;
 pub use csr::{Csr, Unfit};
 pub use directory::Directory;
 pub use keeper::{Keeper, Options, now};
@@ -31,7 +33,7 @@ pub use service::Service;
 pub use signer::{Limits, Refused, Signer};
 pub use workloads::{Rules, Workloads};
 
-use std::{collections::BTreeMap, io};
+use std::{collections::BTreeMap, io, time::Duration};
 
 /// The files that an authority consists of, by name.
 pub type Files = BTreeMap<String, String>;
@@ -49,8 +51,14 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     ///
     /// # Errors
     ///
-    /// When it cannot be written, which leaves what was kept.
+    /// When it cannot be written, which leaves what was kept; [`io::ErrorKind::AlreadyExists`] where something else was
+    /// kept since it was loaded.
     fn save(&self, files: &Files) -> io::Result<()>;
+
+    /// How often it is to be looked at.
+    fn interval(&self) -> Duration {
+        Duration::from_secs(1)
+    }
 }
 
 /// What is wrong with an authority. The texts name files and never what is in them.

@@ -9,6 +9,7 @@ mod keys;
 mod log;
 mod time;
 mod unused;
+mod writing;
 
 use clap::{ArgAction, Args};
 use std::{ffi::OsString, fmt, path::PathBuf, str::FromStr, time::Duration};
@@ -18,6 +19,7 @@ pub use authority::{Authority, JwtRule, KeysAt, TokenIssuer};
 pub use keys::Keys;
 pub use log::{Level, Levels};
 pub use unused::Unused;
+pub use writing::Writing;
 
 /// The options of `mainsheet discovery`.
 #[derive(Clone, Debug, Args)]
@@ -37,6 +39,9 @@ pub struct Discovery {
     /// How the keys of those who sign tokens are fetched.
     #[command(flatten)]
     pub keys: Keys,
+    /// What is written into the cluster.
+    #[command(flatten)]
+    pub writing: Writing,
     /// What is logged.
     #[command(flatten)]
     pub log: Log,

@@ -11,6 +11,7 @@ pub mod bootstrap;
 pub mod ca;
 pub mod cli;
 pub mod config;
+pub mod controller;
 pub mod debug;
 pub mod id;
 pub mod model;

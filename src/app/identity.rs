@@ -1,13 +1,17 @@
 //! Wires who callers are and what they get signed: the authority, its service beside xDS over TLS, and the secrets of
 //! proxies without an agent.
 
-use super::token::{self, Judge};
+use super::{
+    origin::Origin,
+    token::{self, Judge},
+};
 use crate::{
-    ca::{self, Directory, Keeper, Limits, Rules, Service, Signer, WorkloadSecrets, Workloads, serving},
+    ca::{
+        self, Cluster, Directory, Keeper, Limits, Rules, Service, Signer, Storage, WorkloadSecrets, Workloads, serving,
+    },
     config::{Authority, KeysAt, Place},
     debug,
-    id::Shared,
-    model::{KeyLocator, Mesh},
+    model::KeyLocator,
     peer::{Authenticator, Caller, Evidence, Issuer, Keys, Refusal},
     source::keys,
     store::Reader,
@@ -23,7 +27,7 @@ use axum::{
 use kube::Client;
 use rustls::ServerConfig;
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
     sync::{Arc, RwLock},
     time::Duration,
@@ -50,22 +54,51 @@ pub(super) struct Identity {
 /// What has to run for it to go on.
 pub(super) type Background = Vec<(&'static str, std::pin::Pin<Box<dyn Future<Output = ()> + Send>>)>;
 
+/// An authority that was opened, and who judges the tokens of the cluster, where there is one.
+pub(super) struct Opened {
+    keeper: Keeper,
+    judge: Option<Judge>,
+}
+
+/// Opens the authority of the options, or makes it for the mesh's trust domain; none where there is neither a directory
+/// nor a cluster to keep it in.
+pub(super) async fn open(options: &Authority, place: &Place, origin: &Origin) -> Result<Option<Opened>> {
+    let (storage, name): (Arc<dyn Storage>, String) = match (&options.ca_dir, origin.client()) {
+        (Some(dir), _) => (Arc::new(Directory::new(dir)), format!("--ca-dir {}", dir.display())),
+        (None, Some(client)) if options.ca_server => {
+            (Arc::new(Cluster::new(client, &place.namespace)), format!("the Secrets of {}", place.namespace))
+        }
+        _ => return Ok(None),
+    };
+    let key = options.ca_key.parse().map_err(|e| anyhow!("--ca-key: {e}"))?;
+    let root_ttl = options.ca_root_ttl.as_secs();
+    let mesh = origin.mesh().await?;
+    let made = || Ok(ca::Options { trust_domain: mesh.trust_domain.to_string(), key, root_ttl });
+    let keeper = loop {
+        match Keeper::open(storage.clone(), made) {
+            // An API server that does not answer may do so yet.
+            Err(ca::Error::Storage(error)) if options.ca_dir.is_none() => {
+                tracing::warn!(%error, "the certificate authority cannot be read from {name}");
+                time::sleep(INTERVAL).await;
+            }
+            opened => break opened.context(name)?,
+        }
+    };
+    let judge = match origin.client() {
+        Some(client) => Some(Judge::of(client, options.verify_tokens_offline, &options.audiences()).await),
+        None => None,
+    };
+    Ok(Some(Opened { keeper, judge }))
+}
+
 impl Identity {
-    /// Opens the authority of the options, or makes it for the trust domain that `mesh` finds; none where they name no
-    /// directory.
-    pub(super) fn open(
+    /// Wires what is signed by the authority that was opened, and who may ask for it.
+    pub(super) fn new(
         options: &Authority,
         place: &Place,
         reader: &Reader,
-        judge: Option<Judge>,
-        mesh: impl FnOnce() -> io::Result<Shared<Mesh>>,
-    ) -> Result<Option<Self>> {
-        let Some(dir) = &options.ca_dir else { return Ok(None) };
-        let key = options.ca_key.parse().map_err(|e| anyhow!("--ca-key: {e}"))?;
-        let root_ttl = options.ca_root_ttl.as_secs();
-        let made = || mesh().map(|m| ca::Options { trust_domain: m.trust_domain.to_string(), key, root_ttl });
-        let opened = Keeper::open(Arc::new(Directory::new(dir)), made);
-        let keeper = opened.with_context(|| format!("--ca-dir {}", dir.display()))?;
+        Opened { keeper, judge }: Opened,
+    ) -> Result<Self> {
         let limits = Limits {
             default_ttl: options.workload_cert_ttl.as_secs().max(1),
             max_ttl: options.max_workload_cert_ttl.as_secs(),
@@ -103,7 +136,25 @@ impl Identity {
         let domains = move || snapshots.borrow().mesh.trust_domains().cloned().collect();
         let authenticator = Arc::new(Authenticator::new(Box::new(domains), all).with_reviewer(reviewer));
         let names = serving::dns_names(&place.namespace, &place.revision, &options.custom_host);
-        Ok(Some(Self { keeper, signer, authenticator, issuers, keys, workloads, debug_namespaces, names }))
+        Ok(Self { keeper, signer, authenticator, issuers, keys, workloads, debug_namespaces, names })
+    }
+
+    /// The roots that workloads are to trust, as they are now and become.
+    pub(super) fn roots(&self) -> watch::Receiver<String> {
+        let mut authorities = self.keeper.authority();
+        let (sender, receiver) = watch::channel(authorities.borrow_and_update().roots().to_owned());
+        tokio::spawn(async move {
+            while authorities.changed().await.is_ok() {
+                let roots = authorities.borrow_and_update().roots().to_owned();
+                sender.send_if_modified(|held| {
+                    *held != roots && {
+                        *held = roots;
+                        true
+                    }
+                });
+            }
+        });
+        receiver
     }
 
     /// The secrets of proxies without an agent.

@@ -5,14 +5,12 @@ use crate::peer::Mint;
 use std::{
     io,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 use tokio::sync::watch;
 
 /// The file of the key that mainsheet signs tokens with.
 const TOKEN_KEY: &str = "token-key";
-/// How often storage is looked at.
-const INTERVAL: Duration = Duration::from_secs(1);
 
 /// How a new authority is made.
 #[derive(Clone, Debug)]
@@ -43,27 +41,28 @@ impl Keeper {
     /// What is wrong with it.
     pub fn open(storage: Arc<dyn Storage>, options: impl FnOnce() -> io::Result<Options>) -> Result<Self, Error> {
         let mut files = storage.load()?;
-        let plugged = files.keys().any(|name| name.ends_with(".pem") || name == "tls.crt" || name == "tls.key");
-        let mut made = false;
-        if !plugged {
+        if !is_there(&files) {
             let options = options()?;
-            files.extend(self_signed(&options.trust_domain, options.key, now(), options.root_ttl)?);
-            made = true;
+            let mut made = files.clone();
+            made.extend(self_signed(&options.trust_domain, options.key, now(), options.root_ttl)?);
+            if !made.contains_key(TOKEN_KEY) {
+                made.insert(TOKEN_KEY.to_owned(), Mint::generate().map_err(|_| unusable_mint())?);
+            }
+            match storage.save(&made) {
+                Ok(()) => tracing::info!("made a certificate authority"),
+                // Another made one at the same time, and there must be one.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(e.into()),
+            }
+            files = storage.load()?;
         }
         let authority = Authority::from_files(&files, now())?;
-        if !files.contains_key(TOKEN_KEY) && made {
-            files.insert(TOKEN_KEY.to_owned(), Mint::generate().map_err(|_| unusable_mint())?);
-        }
         // Beside an authority that others gave, which may be read-only, there is no key for tokens unless they gave it.
         let kept = match files.get(TOKEN_KEY) {
             Some(text) => text.clone(),
             None => Mint::generate().map_err(|_| unusable_mint())?,
         };
         let mint = Arc::new(Mint::open(&kept).map_err(|_| unusable_mint())?);
-        if made {
-            storage.save(&files)?;
-            tracing::info!("made a certificate authority");
-        }
         Ok(Self { storage, files, publisher: watch::Sender::new(Arc::new(authority)), mint })
     }
 
@@ -81,7 +80,7 @@ impl Keeper {
     pub async fn run(mut self) {
         let mut said = String::new();
         loop {
-            tokio::time::sleep(INTERVAL).await;
+            tokio::time::sleep(self.storage.interval()).await;
             let storage = self.storage.clone();
             let Ok(loaded) = tokio::task::spawn_blocking(move || storage.load()).await else { return };
             let result = loaded.map_err(Error::from).and_then(|files| self.take(files));
@@ -120,6 +119,11 @@ impl Keeper {
 
 fn unusable_mint() -> Error {
     Error::Unusable(TOKEN_KEY, "is not a P-256 private key in PKCS#8, base64")
+}
+
+/// Whether there is an authority, or a part of one.
+fn is_there(files: &Files) -> bool {
+    files.keys().any(|name| name.ends_with(".pem") || name == "tls.crt" || name == "tls.key")
 }
 
 /// Seconds since 1970.

@@ -13,6 +13,10 @@ pub struct Authority {
     /// certificates, and nothing is served over TLS.
     #[arg(long, value_name = "DIR")]
     pub ca_dir: Option<PathBuf>,
+    /// Whether there is an authority in a cluster: without --ca-dir it is kept in the Secret istio-ca-secret of the control
+    /// plane's namespace, unless people plugged one in as cacerts.
+    #[arg(long, env = "ENABLE_CA_SERVER", action = clap::ArgAction::Set, default_value_t = true, value_name = "BOOL")]
+    pub ca_server: bool,
     /// The kind of key that a new authority has: p256, p384, rsa2048 or rsa4096.
     #[arg(long, default_value = "p256", value_name = "KIND")]
     pub ca_key: String,

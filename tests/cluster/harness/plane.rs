@@ -46,7 +46,7 @@ pub(crate) struct Proxy {
 impl Plane {
     /// Starts one that signs no certificates.
     pub(crate) fn start(server: &Server) -> Self {
-        Self::launch(server, directory(), &[])
+        Self::launch(server, directory(), &["--ca-server=false"])
     }
 
     /// Starts one that signs certificates, and serves over TLS; with these words beside the usual ones.

@@ -1,0 +1,168 @@
+//! What is said of an object, in its status: whether it is in force, and what is wrong with it.
+
+use super::duty::{Duty, Key, Watched, request};
+use crate::{
+    parse::{self, Context},
+    problem::{Problem, Severity},
+};
+use hyper::{Method, Request};
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, fmt::Write as _};
+
+/// The condition that is ours. Those of others are left as they are.
+const CONDITION: &str = "Reconciled";
+/// The longest text of a condition, in bytes.
+const LONGEST: usize = 4096;
+/// The most messages of one object.
+const MOST: usize = 32;
+
+/// The kinds that have a status.
+pub(super) const KINDS: &[Watched] = &[
+    networking("DestinationRule", "destinationrules"),
+    networking("Gateway", "gateways"),
+    Watched { versions: &["v1beta1"], ..networking("ProxyConfig", "proxyconfigs") },
+    networking("ServiceEntry", "serviceentries"),
+    networking("Sidecar", "sidecars"),
+    networking("VirtualService", "virtualservices"),
+    networking("WorkloadEntry", "workloadentries"),
+    networking("WorkloadGroup", "workloadgroups"),
+    security("AuthorizationPolicy", "authorizationpolicies"),
+    security("PeerAuthentication", "peerauthentications"),
+    security("RequestAuthentication", "requestauthentications"),
+];
+
+pub(super) const fn networking(kind: &'static str, plural: &'static str) -> Watched {
+    Watched { group: "networking.istio.io", versions: &["v1", "v1beta1", "v1alpha3"], kind, plural }
+}
+
+const fn security(kind: &'static str, plural: &'static str) -> Watched {
+    Watched { group: "security.istio.io", versions: &["v1", "v1beta1"], kind, plural }
+}
+
+/// Keeps the status of objects.
+#[derive(Debug)]
+pub(super) struct Statuses {
+    context: Context,
+    /// The path and the status of each object whose status is not what it should be.
+    wrong: BTreeMap<Key, (String, Value)>,
+}
+
+impl Statuses {
+    pub(super) fn new(context: Context) -> Self {
+        Self { context, wrong: BTreeMap::new() }
+    }
+}
+
+impl Duty for Statuses {
+    fn watched(&self) -> Vec<(Watched, Option<String>)> {
+        KINDS.iter().map(|kind| (*kind, None)).collect()
+    }
+
+    fn seen(&mut self, key: &Key, object: &Value) -> Vec<Key> {
+        let (kind, namespace, name) = key;
+        self.wrong.remove(key);
+        // An object of another control plane's is left to that.
+        let revision = object["metadata"]["labels"]["istio.io/rev"].as_str();
+        let mine = revision
+            .is_none_or(|r| r == &*self.context.revision || (r == "default" && self.context.revision.is_empty()));
+        if !mine || object["metadata"]["deletionTimestamp"].is_string() {
+            return Vec::new();
+        }
+        let problems = parse::object(object, &self.context).problems;
+        let Some(status) =
+            wanted(object, &problems, &jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+        else {
+            return Vec::new();
+        };
+        let version =
+            object["apiVersion"].as_str().and_then(|v| v.split_once('/')).map_or("v1", |(_, version)| version);
+        let path = format!("{}/{name}/status", KINDS[*kind].path(version, namespace));
+        let body =
+            json!({ "metadata": { "resourceVersion": object["metadata"]["resourceVersion"] }, "status": status });
+        self.wrong.insert(key.clone(), (path, body));
+        vec![key.clone()]
+    }
+
+    fn gone(&mut self, key: &Key) -> Vec<Key> {
+        self.wrong.remove(key);
+        Vec::new()
+    }
+
+    fn changed(&mut self) -> Vec<Key> {
+        Vec::new()
+    }
+
+    fn request(&mut self, key: &Key) -> Option<Request<Vec<u8>>> {
+        self.wrong.get(key).map(|(path, body)| request(Method::PATCH, path, body))
+    }
+}
+
+/// The status that an object should have, if it has another.
+pub(super) fn wanted(object: &Value, problems: &[Problem], now: &str) -> Option<Value> {
+    let status = &object["status"];
+    let generation = &object["metadata"]["generation"];
+    let condition = condition(problems);
+    let messages: Vec<Value> = problems.iter().take(MOST).map(message).collect();
+    let all = status["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let old = all.iter().find(|c| c["type"] == CONDITION);
+    let same = |field: &str| old.is_some_and(|old| old[field] == condition[field]);
+    // Only what every version of the definitions keeps is compared: what one leaves out would be written for ever.
+    let right = ["status", "reason", "message"].into_iter().all(same)
+        && number(&status["observedGeneration"]) == number(generation)
+        && levels(&status["validationMessages"]) == levels(&json!(messages));
+    if right {
+        return None;
+    }
+    let mut condition = condition;
+    condition["lastTransitionTime"] = match old {
+        Some(old) if old["status"] == condition["status"] && old["lastTransitionTime"].is_string() => {
+            old["lastTransitionTime"].clone()
+        }
+        _ => now.into(),
+    };
+    let others = all.iter().filter(|c| c["type"] != CONDITION).cloned();
+    let conditions: Vec<Value> = others.chain([condition]).collect();
+    let messages = if messages.is_empty() { Value::Null } else { json!(messages) };
+    Some(json!({ "conditions": conditions, "observedGeneration": generation, "validationMessages": messages }))
+}
+
+fn condition(problems: &[Problem]) -> Value {
+    let refused = problems.iter().any(|p| p.severity == Severity::Error);
+    let (status, reason) = match (refused, problems.is_empty()) {
+        (true, _) => ("False", "Refused"),
+        (false, false) => ("True", "AcceptedWithWarnings"),
+        (false, true) => ("True", "Accepted"),
+    };
+    let mut text = String::new();
+    for problem in problems {
+        let end = text.len();
+        let _ = write!(text, "{}{}: {}", if end == 0 { "" } else { "; " }, problem.path, problem.message);
+        if text.len() > LONGEST {
+            text.truncate(end);
+            text.push_str("; …");
+            break;
+        }
+    }
+    json!({ "type": CONDITION, "status": status, "reason": reason, "message": text })
+}
+
+fn message(problem: &Problem) -> Value {
+    let level = match problem.severity {
+        Severity::Error => "ERROR",
+        Severity::Warning => "WARNING",
+    };
+    json!({ "level": level, "type": { "name": format!("{}: {}", problem.path, problem.message) } })
+}
+
+/// The levels and names of messages.
+fn levels(messages: &Value) -> Vec<(&str, &str)> {
+    let all = messages.as_array().map(Vec::as_slice).unwrap_or_default();
+    all.iter()
+        .map(|m| (m["level"].as_str().unwrap_or_default(), m["type"]["name"].as_str().unwrap_or_default()))
+        .collect()
+}
+
+/// A number that some write as a text.
+fn number(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_str()?.parse().ok())
+}

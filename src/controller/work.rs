@@ -1,0 +1,247 @@
+//! Watches what a duty looks at, and sends what it plans: a few requests at once, and again what failed.
+
+use super::{
+    duty::{Duty, Key, Watched},
+    fence::{Fence, Over},
+    queue::Queue,
+};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use hyper::Request;
+use kube::{
+    Api, Client,
+    api::DynamicObject,
+    core::{ApiResource, GroupVersionKind},
+    runtime::{WatchStreamExt as _, watcher},
+};
+use serde_json::Value;
+use std::{collections::BTreeSet, time::Duration};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{self, Instant},
+};
+
+/// Requests that are under way at once.
+const AT_ONCE: usize = 16;
+/// Events that wait before more are read.
+const WAITING: usize = 64;
+/// How often a kind is asked for whose definition is missing.
+const MISSING: Duration = Duration::from_secs(5);
+
+/// What is known of the objects of a kind.
+enum Seen {
+    /// The kind is read anew from here on.
+    Begin,
+    /// An object is there.
+    There(Box<Value>),
+    /// An object is gone.
+    Gone(Box<Value>),
+    /// Everything that is there was said.
+    End,
+}
+
+/// Does a duty for ever, as long as the fence is open.
+pub(super) async fn run(
+    client: Client,
+    fence: Fence,
+    duty: Box<dyn Duty>,
+    mut changed: Option<watch::Receiver<String>>,
+) {
+    let (sender, mut events) = mpsc::channel(WAITING);
+    let mut watching = JoinSet::new();
+    let watched = duty.watched();
+    for (index, (kind, fields)) in watched.iter().enumerate() {
+        watching.spawn(follow(client.clone(), index, *kind, fields.clone(), sender.clone()));
+    }
+    drop(sender);
+    let mut state = State {
+        duty,
+        queue: Queue::new(AT_ONCE),
+        known: vec![None; watched.len()],
+        read: vec![BTreeSet::new(); watched.len()],
+    };
+    let mut requests = JoinSet::new();
+    loop {
+        while let Some((key, request)) = state.next() {
+            let (client, fence) = (client.clone(), fence.clone());
+            requests.spawn(async move { (key, send(&client, &fence, request).await) });
+        }
+        let wake = state.queue.wake().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+        tokio::select! {
+            event = events.recv() => match event {
+                Some((index, seen)) => state.take(index, seen),
+                None => return,
+            },
+            Some(done) = requests.join_next() => match done {
+                Ok((key, Outcome::Done)) => state.queue.done(&key),
+                Ok((key, Outcome::Again)) => state.queue.failed(&key, Instant::now()),
+                // The election says what follows.
+                Ok((_, Outcome::Over)) | Err(_) => {}
+            },
+            () = time::sleep_until(wake) => {}
+            () = news(&mut changed) => state.changed(),
+        }
+    }
+}
+
+async fn news(changed: &mut Option<watch::Receiver<String>>) {
+    if let Some(receiver) = changed
+        && receiver.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
+struct State {
+    duty: Box<dyn Duty>,
+    queue: Queue<Key>,
+    /// The objects of each kind, once these were all read.
+    known: Vec<Option<BTreeSet<Key>>>,
+    /// What was said of a kind that is being read.
+    read: Vec<BTreeSet<Key>>,
+}
+
+impl State {
+    /// The next request, once everything was read: before, what seems to be missing may only not have been seen.
+    fn next(&mut self) -> Option<(Key, Request<Vec<u8>>)> {
+        if self.known.iter().any(Option::is_none) {
+            return None;
+        }
+        while let Some(key) = self.queue.next(Instant::now()) {
+            match self.duty.request(&key) {
+                Some(request) => return Some((key, request)),
+                None => self.queue.done(&key),
+            }
+        }
+        None
+    }
+
+    fn take(&mut self, index: usize, seen: Seen) {
+        match seen {
+            Seen::Begin => self.read[index].clear(),
+            Seen::There(object) => {
+                let key = key(index, &object);
+                self.read[index].insert(key.clone());
+                if let Some(known) = &mut self.known[index] {
+                    known.insert(key.clone());
+                }
+                self.add(|duty| duty.seen(&key, &object));
+            }
+            Seen::Gone(object) => {
+                let key = key(index, &object);
+                self.read[index].remove(&key);
+                if let Some(known) = &mut self.known[index] {
+                    known.remove(&key);
+                }
+                self.add(|duty| duty.gone(&key));
+            }
+            Seen::End => {
+                let read = std::mem::take(&mut self.read[index]);
+                let before = self.known[index].replace(read.clone()).unwrap_or_default();
+                for key in before.difference(&read) {
+                    self.add(|duty| duty.gone(key));
+                }
+            }
+        }
+    }
+
+    fn changed(&mut self) {
+        self.add(|duty| duty.changed());
+    }
+
+    fn add(&mut self, what: impl FnOnce(&mut dyn Duty) -> Vec<Key>) {
+        what(&mut *self.duty).into_iter().for_each(|key| self.queue.add(key));
+    }
+}
+
+fn key(index: usize, object: &Value) -> Key {
+    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
+    (index, text("namespace"), text("name"))
+}
+
+/// What became of a request.
+enum Outcome {
+    Done,
+    Again,
+    Over,
+}
+
+async fn send(client: &Client, fence: &Fence, request: Request<Vec<u8>>) -> Outcome {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    match fence.write(client.request::<Value>(request)).await {
+        Err(Over) => Outcome::Over,
+        Ok(Ok(_)) => {
+            tracing::debug!(%method, path, "wrote");
+            Outcome::Done
+        }
+        // Somebody else was faster, or it is gone: what is there now was or will be seen.
+        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409 | 410) => Outcome::Done,
+        Ok(Err(kube::Error::Api(status))) if status.message.contains("being terminated") => Outcome::Done,
+        Ok(Err(error)) => {
+            tracing::warn!(%method, path, %error, "could not write into the cluster");
+            Outcome::Again
+        }
+    }
+}
+
+/// Watches a kind for ever, in the first of its versions that there is.
+async fn follow(
+    client: Client,
+    index: usize,
+    kind: Watched,
+    fields: Option<String>,
+    sender: mpsc::Sender<(usize, Seen)>,
+) {
+    let mut missing = false;
+    loop {
+        for version in kind.versions {
+            let gvk = GroupVersionKind::gvk(kind.group, version, kind.kind);
+            let api =
+                Api::<DynamicObject>::all_with(client.clone(), &ApiResource::from_gvk_with_plural(&gvk, kind.plural));
+            let config =
+                fields.as_ref().map_or_else(watcher::Config::default, |f| watcher::Config::default().fields(f));
+            let mut stream = watcher(api, config).default_backoff().boxed();
+            loop {
+                let event = match stream.try_next().await {
+                    Ok(Some(event)) => event,
+                    Ok(None) => break,
+                    Err(error) if is_missing(&error) => break,
+                    Err(error) => {
+                        tracing::debug!(kind = kind.kind, %error, "watching again");
+                        continue;
+                    }
+                };
+                missing = false;
+                let object = |o: DynamicObject| Box::new(serde_json::to_value(o).unwrap_or_default());
+                let seen = match event {
+                    watcher::Event::Init => Seen::Begin,
+                    watcher::Event::InitApply(o) | watcher::Event::Apply(o) => Seen::There(object(o)),
+                    watcher::Event::Delete(o) => Seen::Gone(object(o)),
+                    watcher::Event::InitDone => Seen::End,
+                };
+                if sender.send((index, seen)).await.is_err() {
+                    return;
+                }
+            }
+        }
+        // A kind that is not there has no objects.
+        if !missing {
+            missing = true;
+            for seen in [Seen::Begin, Seen::End] {
+                if sender.send((index, seen)).await.is_err() {
+                    return;
+                }
+            }
+        }
+        time::sleep(MISSING).await;
+    }
+}
+
+/// Whether there is no such kind, or not in this version.
+fn is_missing(error: &watcher::Error) -> bool {
+    let (watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error)) = error else {
+        return false;
+    };
+    matches!(error, kube::Error::Api(status) if status.code == 404)
+}
