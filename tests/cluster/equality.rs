@@ -59,6 +59,7 @@ fn every_golden_case_comes_to_the_same_bytes_from_files_and_from_a_cluster() {
         }
         println!("{served} of {} cases gave the same bytes; refused in {}: {partly:#?}", dirs.len(), partly.len());
         println!("nothing was served in {empty:?}");
+        assert!(partly.len() < 10, "what is refused is compared by nobody");
         assert!(served * 20 >= dirs.len() * 19, "only {served} of {} cases could be compared", dirs.len());
     });
 }

@@ -163,7 +163,8 @@ impl Objects {
             let namespace = o["metadata"]["namespace"].as_str().unwrap_or_default();
             match o["kind"].as_str() {
                 Some("Namespace") => !OWN_NAMESPACES.contains(&name),
-                _ => !(namespace.starts_with("kube-") || namespace == "default" && name == "kubernetes"),
+                Some("ConfigMap" | "ServiceAccount") => !namespace.starts_with("kube-"),
+                _ => !(namespace == "default" && name == "kubernetes"),
             }
         };
         let all: Vec<Value> = self.all().await.into_iter().filter(mine).collect();
@@ -278,6 +279,12 @@ fn complete(object: &Value) -> Value {
 /// The documents of a YAML text.
 pub(crate) fn documents(text: &str) -> Vec<Value> {
     let read = |text: &str| mainsheet::parse::yaml::value(text).unwrap_or_else(|e| panic!("{text}: {e}"));
-    let all = text.split("\n---").map(|t| t.trim_start_matches("---"));
-    all.map(read).filter(|v| !v.is_null()).collect()
+    let mut texts = vec![String::new()];
+    for line in text.lines() {
+        match line.trim_end() == "---" {
+            true => texts.push(String::new()),
+            false => texts.last_mut().expect("the first").push_str(&format!("{line}\n")),
+        }
+    }
+    texts.iter().map(|t| read(t)).filter(|v| !v.is_null()).collect()
 }
