@@ -31,6 +31,12 @@ pub use part::{Config, Part, PartKind, Unit};
 
 use crate::{
     id::{ObjectRef, ResourceType, fingerprint, fingerprint_bytes},
+    pb::{
+        self,
+        envoy::config::core::v3::{
+            AggregatedConfigSource, ApiVersion, ConfigSource, config_source::ConfigSourceSpecifier,
+        },
+    },
     problem::Problem,
 };
 use bytes::Bytes;
@@ -119,6 +125,16 @@ impl dyn Renderer + '_ {
     /// The resource of an input.
     pub fn get<I: Input>(&self, input: &I) -> Arc<Resource> {
         self.resource(fingerprint(&(std::any::type_name::<I>(), input)), &|| input.render())
+    }
+}
+
+/// More of the stream that the resource itself came on, without a limit to waiting.
+fn ads() -> ConfigSource {
+    ConfigSource {
+        config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
+        initial_fetch_timeout: Some(pb::millis(0)),
+        resource_api_version: ApiVersion::V3.into(),
+        ..Default::default()
     }
 }
 

@@ -28,8 +28,9 @@ pub(super) fn config_dump(held: Held<'_>, endpoints: bool) -> Value {
         |r| json!({"name": &*r.name, "activeState": entry("listener", r)}),
     ));
     configs.push(json!({"@type": format!("{DUMP}ScopedRoutesConfigDump")}));
+    let hosts = held(ResourceType::VirtualHost);
     configs.push(section("RoutesConfigDump", "dynamicRouteConfigs", held(ResourceType::Route), |r| {
-        entry("routeConfig", r)
+        with_hosts(entry("routeConfig", r), r, &hosts)
     }));
     configs.push(section(
         "SecretsConfigDump",
@@ -53,6 +54,20 @@ fn section(name: &str, field: &str, resources: Vec<Arc<Resource>>, entry: impl F
         section.insert(field.to_owned(), resources.iter().map(|r| entry(r)).collect());
     }
     Value::Object(section)
+}
+
+/// Routes with the virtual hosts that came by themselves among them, as Envoy's own dump has them.
+fn with_hosts(mut entry: Value, routes: &Resource, hosts: &[Arc<Resource>]) -> Value {
+    let of_these = |host: &&Arc<Resource>| host.name.split_once('/').is_some_and(|(root, _)| *root == *routes.name);
+    let hosts = hosts.iter().filter(of_these).map(|host| pb::to_json(host.kind.type_url(), &host.body));
+    let hosts: Vec<Value> = hosts.filter_map(Result::ok).collect();
+    if let (Some(routes), false) = (entry["routeConfig"].as_object_mut(), hosts.is_empty()) {
+        match routes.entry("virtualHosts").or_insert_with(|| Value::Array(Vec::new())) {
+            Value::Array(all) => all.extend(hosts),
+            other => *other = hosts.into(),
+        }
+    }
+    entry
 }
 
 fn entry(field: &str, resource: &Resource) -> Value {

@@ -289,6 +289,8 @@ pub struct Features {
     pub gateway_clusters_by_route: bool,
     /// `ENABLE_TLS_ON_SIDECAR_INGRESS`: TLS that a Sidecar's `ingress` names is ended.
     pub sidecar_tls: bool,
+    /// `MAINSHEET_WHOLE_ROUTES`: no proxy takes virtual hosts as resources of their own.
+    pub whole_routes: bool,
     /// `PILOT_ENABLE_QUIC_LISTENERS`: gateways serve HTTP/3.
     pub quic: bool,
     /// `PILOT_ALLOW_ANY_DYNAMIC_DNS_MAX_HOSTS`: how many names a proxy keeps that no service is known for.
@@ -318,6 +320,7 @@ impl Default for Features {
             dual_stack: false,
             gateway_clusters_by_route: false,
             sidecar_tls: false,
+            whole_routes: false,
             quic: false,
             unknown_names: 1024,
             http10: false,

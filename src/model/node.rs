@@ -49,6 +49,8 @@ pub struct Node {
     pub ports: Vec<(Arc<str>, u16)>,
     /// Whether it proved to be of its namespace, so that it may have the secrets there.
     pub proven: bool,
+    /// Whether it takes virtual hosts as resources of their own (VHDS).
+    pub virtual_hosts: bool,
     /// Settings of its own that change listeners and routes.
     pub settings: NodeSettings,
 }

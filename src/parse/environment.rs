@@ -14,6 +14,7 @@ const SWITCHES: &[(&str, Set)] = &[
         m.ingress.namespace = v.into();
         Ok(())
     }),
+    ("MAINSHEET_WHOLE_ROUTES", |m, v| on(&mut m.features.whole_routes, v)),
     ("PILOT_ALLOW_ANY_DYNAMIC_DNS_MAX_HOSTS", |m, v| {
         let count = v.parse::<u32>().ok().filter(|count| *count > 0);
         m.features.unknown_names = count.ok_or("is not a count; write a number from 1")?;

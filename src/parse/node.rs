@@ -74,6 +74,7 @@ pub fn node(json: &Value) -> Result<Node, String> {
         version: metadata.shared("ISTIO_VERSION"),
         ports: pod_ports(&metadata),
         proven: false,
+        virtual_hosts: false,
         settings: settings(&metadata),
     })
 }

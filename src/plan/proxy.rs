@@ -83,6 +83,7 @@ fn of_pod(snapshot: &Snapshot, name: &str, role: Role) -> Result<Node, ProxyErro
         identity: if tls { IdentitySource::Agent } else { IdentitySource::None },
         version: "".into(),
         proven: true,
+        virtual_hosts: false,
         settings: NodeSettings { status_port: 15021, prometheus_port: 15090, ..NodeSettings::default() },
     })
 }

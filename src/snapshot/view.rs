@@ -48,6 +48,8 @@ pub struct ViewKey {
     pub headers: KeptHeaders,
     /// Whether it has a listener of its own that workloads ask as a forward proxy: routes depend on it.
     pub forward_proxy: bool,
+    /// Whether it takes virtual hosts as resources of their own: routes depend on it.
+    pub virtual_hosts: bool,
     /// The Sidecar in force: what of the mesh it is to know.
     pub sidecar: Option<Shared<Sidecar>>,
     /// Where it is: endpoints depend on it.
@@ -244,6 +246,7 @@ impl Snapshot {
             families,
             identity: node.identity,
             resolves: node.settings.dns_capture,
+            virtual_hosts: node.virtual_hosts && node.role == Role::Sidecar,
             headers: KeptHeaders::of(proxy.headers.as_ref()),
             forward_proxy: node.role == Role::Sidecar && node.settings.http_proxy_port != 0,
             ips: sidecar.as_ref().filter(|s| !s.ingress.is_empty()).map(|_| node.ips.as_slice().into()),

@@ -1,7 +1,7 @@
 //! The HTTP connection manager: how connections become requests, and where their routes come from.
 
 use super::{
-    access_log::AccessLog, dynamic_dns::Cache, guard::Guard, http_filter, network_filter, route, trace::Tracing,
+    access_log::AccessLog, ads, dynamic_dns::Cache, guard::Guard, http_filter, network_filter, route, trace::Tracing,
 };
 use crate::{
     id::Shared,
@@ -14,9 +14,8 @@ use crate::{
         envoy::{
             config::{
                 core::v3::{
-                    AggregatedConfigSource, ApiVersion, ConfigSource, Http1ProtocolOptions, Http2ProtocolOptions,
-                    Http3ProtocolOptions, HttpProtocolOptions, TypedExtensionConfig,
-                    config_source::ConfigSourceSpecifier,
+                    Http1ProtocolOptions, Http2ProtocolOptions, Http3ProtocolOptions, HttpProtocolOptions,
+                    TypedExtensionConfig,
                     http_protocol_options::HeadersWithUnderscoresAction,
                     http1_protocol_options::{HeaderKeyFormat, header_key_format::HeaderFormat},
                 },
@@ -300,15 +299,7 @@ fn forward_certificates(manager: &mut HttpConnectionManager, how: ClientCertific
 
 /// Routes that come on the stream that the listener itself came on.
 fn rds(name: &str) -> RouteSpecifier {
-    RouteSpecifier::Rds(Rds {
-        config_source: Some(ConfigSource {
-            initial_fetch_timeout: Some(pb::millis(0)),
-            resource_api_version: ApiVersion::V3.into(),
-            config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
-            ..Default::default()
-        }),
-        route_config_name: name.to_owned(),
-    })
+    RouteSpecifier::Rds(Rds { config_source: Some(ads()), route_config_name: name.to_owned() })
 }
 
 impl Routes {

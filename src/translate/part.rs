@@ -98,6 +98,7 @@ impl PartKind {
                 _ => KeptHeaders::default(),
             },
             forward_proxy: whole.forward_proxy && matches!(self, Self::Routes),
+            virtual_hosts: whole.virtual_hosts && matches!(self, Self::Routes),
             ..whole.clone()
         }
     }
@@ -240,8 +241,18 @@ impl Part {
         }
         let mut next = self.clone();
         // All that is gone goes first: a resource may have moved from one unit to another.
-        changed.iter().for_each(|(unit, _)| next.withdraw(unit));
-        changed.into_iter().for_each(|(unit, built)| next.insert(unit, built));
+        for (unit, built) in &changed {
+            let old = self.units.get(unit).map_or(&[][..], |old| &old.resources);
+            next.withdraw(differing(old, &built.resources));
+        }
+        for (unit, built) in changed {
+            let old = self.units.get(&unit).map_or(&[][..], |old| &old.resources);
+            next.insert(differing(&built.resources, old));
+            match built == Built::default() {
+                true => drop(next.units.remove(&unit)),
+                false => drop(next.units.insert(unit, Arc::new(built))),
+            }
+        }
         Some(next)
     }
 
@@ -258,8 +269,9 @@ impl Part {
     /// A part that consists of these resources, wherever they come from.
     pub(crate) fn of(key: Arc<ViewKey>, resources: impl IntoIterator<Item = Resource>) -> Self {
         let mut part = Self { kind: PartKind::Clusters, key, units: OrdMap::new(), tables: Default::default() };
-        let resources = resources.into_iter().map(Arc::new).collect();
-        part.insert(Unit::Fixed, Built { resources, ..Built::default() });
+        let resources: Vec<_> = resources.into_iter().map(Arc::new).collect();
+        part.insert(&resources);
+        part.units.insert(Unit::Fixed, Arc::new(Built { resources, ..Built::default() }));
         part
     }
 
@@ -277,18 +289,15 @@ impl Part {
         **old == *built && all(old).iter().zip(&all(built)).all(|(a, b)| Arc::ptr_eq(a, b) || a.is_same(b))
     }
 
-    fn withdraw(&mut self, unit: &Unit) {
-        for gone in self.units.remove(unit).iter().flat_map(|built| &built.resources) {
+    fn withdraw(&mut self, resources: &[Arc<Resource>]) {
+        for gone in resources {
             self.tables[gone.kind as usize].remove(&gone.name);
         }
     }
 
-    fn insert(&mut self, unit: Unit, built: Built) {
-        for resource in &built.resources {
+    fn insert(&mut self, resources: &[Arc<Resource>]) {
+        for resource in resources {
             self.tables[resource.kind as usize].insert(resource.name.clone(), resource.clone());
-        }
-        if built != Built::default() {
-            self.units.insert(unit, Arc::new(built));
         }
     }
 
@@ -296,6 +305,16 @@ impl Part {
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
         self.units.values().flat_map(|b| &b.problems)
     }
+}
+
+/// Those of the first that the second may not have: what is left between a beginning and an end that both have. One
+/// that changed among ten thousand in order is found without touching the others.
+fn differing<'a>(all: &'a [Arc<Resource>], other: &[Arc<Resource>]) -> &'a [Arc<Resource>] {
+    let same = |(a, b): &(&Arc<Resource>, &Arc<Resource>)| Arc::ptr_eq(a, b);
+    let start = all.iter().zip(other).take_while(same).count();
+    let (all, other) = (&all[start..], &other[start..]);
+    let end = all.iter().rev().zip(other.iter().rev()).take_while(same).count();
+    &all[..all.len() - end]
 }
 
 /// All that one node is served: its parts.

@@ -19,11 +19,14 @@ mod virtual_host;
 
 pub(super) use affected::affected;
 
-use super::{Built, Piece, Renderer, Resource, dynamic_dns::UNKNOWN, part::Unit};
+use super::{Built, Piece, Renderer, Resource, ads, dynamic_dns::UNKNOWN, part::Unit};
 use crate::{
     id::{Host, ResourceType, fingerprint, fingerprint_bytes},
     model::{EgressListener, Protocol, Resolution, Role, Service},
-    pb::{self, envoy::config::route::v3::RouteConfiguration},
+    pb::{
+        self,
+        envoy::config::route::v3::{RouteConfiguration, Vhds},
+    },
     problem::Problem,
     snapshot::{KeptHeaders, View},
 };
@@ -87,7 +90,7 @@ fn requests(selector: &mut Selector<'_>, host: &Host, renderer: &dyn Renderer) -
     let alone =
         candidate.as_ref().filter(|_| asking == Some(Listening::Alone)).map(|c| alone(&view, port, c, renderer));
     let piece = Piece {
-        resource: candidate.as_ref().map(|c| renderer.get(&facade(&view, port, c, c.domains.all.clone()))),
+        resource: candidate.as_ref().map(|c| renderer.get(&among_others(&view, port, c))),
         claims: candidate.iter().flat_map(|c| &c.domains.all).map(|domain| claim(domain)).collect(),
         rank: fingerprint(&candidate.map(|c| c.rank)),
         asks: asking.is_some(),
@@ -120,11 +123,15 @@ pub(super) fn join(view: &View<'_>, port: u16, pieces: &[(&Host, &Piece)], rende
     let mut selector = Selector::new(*view, port);
     let mut candidates: Vec<Candidate<'_>> = disputed.into_iter().filter_map(|host| selector.candidate(host)).collect();
     settle::settle(&mut candidates, port, &mut problems);
-    hosts.extend(candidates.iter().map(|c| renderer.get(&facade(view, port, c, c.domains.all.clone()))));
+    hosts.extend(candidates.iter().map(|c| renderer.get(&among_others(view, port, c))));
     let everything = pieces.iter().any(|(_, piece)| piece.claims.contains(&claim("*")));
-    let whole = (is_named || pieces.iter().any(|(_, piece)| piece.asks_for_whole))
-        .then(|| shared(view, port.to_string(), hosts, everything, renderer));
-    Built { resources: whole.into_iter().collect(), problems: problems.into_iter().collect(), piece: None }
+    let asked = is_named || pieces.iter().any(|(_, piece)| piece.asks_for_whole);
+    let resources = match view.key.virtual_hosts {
+        _ if !asked => Vec::new(),
+        true => apart(view, port.to_string(), hosts, everything, renderer),
+        false => vec![shared(view, port.to_string(), hosts, everything, renderer)],
+    };
+    Built { resources, problems: problems.into_iter().collect(), piece: None }
 }
 
 /// Whether some listener lets in requests to a service on the port.
@@ -217,6 +224,17 @@ fn facade(view: &View<'_>, port: u16, candidate: &Candidate<'_>, domains: Vec<St
     }
 }
 
+/// The virtual host of a candidate among the others of its port. Where it is a resource of its own its name starts with
+/// that of the route configuration, both as a resource, by which Envoy finds the one, and in the message, by which it
+/// takes it away again.
+fn among_others(view: &View<'_>, port: u16, candidate: &Candidate<'_>) -> Facade {
+    let mut facade = facade(view, port, candidate, candidate.domains.all.clone());
+    if view.key.virtual_hosts {
+        facade.name = format!("{port}/{}", facade.name);
+    }
+    facade
+}
+
 /// The routes that all HTTP services of a listener share; `everything` where one of them takes every request.
 fn shared(
     view: &View<'_>,
@@ -226,6 +244,21 @@ fn shared(
     renderer: &dyn Renderer,
 ) -> Arc<Resource> {
     assembled(name, &with_rest(view, hosts, everything, renderer), true)
+}
+
+/// The same with virtual hosts that are resources of their own, but for the one for requests that none of them is for.
+fn apart(
+    view: &View<'_>,
+    name: String,
+    mut hosts: Vec<Arc<Resource>>,
+    everything: bool,
+    renderer: &dyn Renderer,
+) -> Vec<Arc<Resource>> {
+    hosts.sort_by(|a, b| a.name.cmp(&b.name));
+    let rest = with_rest(view, Vec::new(), everything, renderer);
+    let vhds = Some(Vhds { config_source: Some(ads()) });
+    let routes = with_hosts(RouteConfiguration { vhds, ..shell(name, true) }, &rest);
+    std::iter::once(routes).chain(hosts).collect()
 }
 
 /// The virtual hosts in order, and the one for requests that none of them is for.
@@ -266,6 +299,10 @@ fn shell(name: String, ignore_port: bool) -> RouteConfiguration {
 }
 
 fn assembled(name: String, hosts: &[Arc<Resource>], ignore_port: bool) -> Arc<Resource> {
-    let body = pb::splice(&shell(name.clone(), ignore_port), VIRTUAL_HOSTS, hosts.iter().map(|h| &h.body));
-    Arc::new(Resource { pieces: hosts.into(), ..Resource::new(ResourceType::Route, name, body, Vec::new()) })
+    with_hosts(shell(name, ignore_port), hosts)
+}
+
+fn with_hosts(shell: RouteConfiguration, hosts: &[Arc<Resource>]) -> Arc<Resource> {
+    let body = pb::splice(&shell, VIRTUAL_HOSTS, hosts.iter().map(|h| &h.body));
+    Arc::new(Resource { pieces: hosts.into(), ..Resource::new(ResourceType::Route, shell.name, body, Vec::new()) })
 }

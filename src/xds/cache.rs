@@ -97,6 +97,18 @@ impl Engine {
         true
     }
 
+    /// Whether bringing a lease to a snapshot is no work any more, because another lease of the same has been there.
+    pub fn is_done(&self, lease: &Lease, to: &Arc<Snapshot>) -> bool {
+        let Some(at) = &lease.at else { return false };
+        let delta = self.delta(at, to);
+        let same_key = delta.get().is_some_and(|delta| !Snapshot::may_change_key(delta, &lease.node));
+        let is_there = |slot: &Arc<Slot>| {
+            let state = slot.state.try_lock().ok();
+            state.is_some_and(|state| state.as_ref().is_some_and(|(of, _)| Arc::ptr_eq(of, to)))
+        };
+        same_key && lease.slots.iter().all(is_there)
+    }
+
     /// How many parts are held by streams.
     pub fn parts(&self) -> usize {
         lock(&self.slots).values().filter(|slot| slot.strong_count() > 0).count()

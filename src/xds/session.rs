@@ -7,14 +7,14 @@ use super::{
     Lease,
     registry::{Client, Place},
     server::Shared,
-    stream::{Request, Response, Stream},
+    stream::{Request, Response, Stream, Variant},
     wire::{Answer, Wire, node_to_json},
 };
 use crate::{
     id::ResourceType,
     model::IdentitySource,
     parse,
-    pb::envoy::config::core::v3::Node as NodePb,
+    pb::envoy::config::core::v3::{Node as NodePb, node::UserAgentVersionType},
     peer::Caller,
     snapshot::Snapshot,
     translate::{Config, Resource},
@@ -233,6 +233,8 @@ impl<W: Wire> Session<W> {
             return Err(Status::unauthenticated("request authenticate failure"));
         }
         node.proven = self.caller.is_some();
+        let apart = !self.snapshots.borrow().mesh.features.whole_routes;
+        node.virtual_hosts = apart && W::VARIANT == Variant::Delta && self.only.is_none() && is_envoy(pb);
         let node = Arc::new(node);
         let asks = node.identity == IdentitySource::ControlPlane;
         if let (Some(caller), Some(secrets), true) = (&self.caller, &self.shared.secrets, asks) {
@@ -295,6 +297,10 @@ impl<W: Wire> Session<W> {
         let ended = || Status::unavailable("the server ends");
         let _turn = self.shared.turns.acquire().await.map_err(|_| ended())?;
         let (engine, to) = (self.shared.engine.clone(), self.snapshots.borrow_and_update().clone());
+        if engine.is_done(&lease, &to) {
+            let changed = engine.advance(&mut lease, &to);
+            return Ok((lease, changed));
+        }
         let work = tokio::task::spawn_blocking(move || {
             let changed = engine.advance(&mut lease, &to);
             (lease, changed)
@@ -332,6 +338,13 @@ impl<W: Wire> Session<W> {
             }
         }
     }
+}
+
+/// Whether a client is an Envoy, which alone is known to take virtual hosts by themselves: it says which it is and was
+/// built from, as those that only speak its protocol do not.
+fn is_envoy(node: &NodePb) -> bool {
+    let built = matches!(node.user_agent_version_type, Some(UserAgentVersionType::UserAgentBuildVersion(_)));
+    node.user_agent_name == "envoy" && built
 }
 
 /// How long the stream of a caller lasts: as long as its proof, and at most `most`; up to a tenth less, so that not all

@@ -10,6 +10,8 @@
 //! - Make before break: listeners and routes wait until the clusters that they may name are taken (Envoy takes
 //!   them once they are warm), and clusters go after the listeners and routes that named them. Neither waits
 //!   without end: see [`Stream::on_overdue`].
+//! - Virtual hosts are sent unasked, right behind the route configuration that they are of, all that there are in one
+//!   response.
 //! - A refused response counts as not taken at all. What was at fault in it is left out from then on, until it
 //!   changes; where the client does not say what it was, it is found by sending half as much at once.
 
@@ -188,6 +190,9 @@ impl Stream {
             if USERS.contains(&kind) && clusters_under_way && !hurry {
                 continue;
             }
+            if kind == ResourceType::VirtualHost {
+                self.follow_routes();
+            }
             let may_remove = self.may_remove(kind);
             let Some(watch) = &mut self.watches[kind as usize] else { continue };
             let nonces = &mut self.nonces;
@@ -203,6 +208,13 @@ impl Stream {
             out.push(response);
         }
         out
+    }
+
+    /// Virtual hosts are of use to a client only behind the route configuration that they are of: before it they are
+    /// lost, and with it they go. Envoy says nothing of that itself (`GrpcMuxImpl` subscribes to the type once).
+    fn follow_routes(&mut self) {
+        let [_, _, _, Some(routes), Some(hosts), ..] = &mut self.watches else { return };
+        hosts.set_roots(routes.had(), &self.config);
     }
 
     /// The endpoints of clusters that are sent are sent after them.

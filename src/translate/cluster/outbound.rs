@@ -18,15 +18,13 @@ use crate::{
                 Cluster,
                 cluster::{ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig},
             },
-            core::v3::{
-                AggregatedConfigSource, ApiVersion, ConfigSource, Metadata, config_source::ConfigSourceSpecifier,
-            },
+            core::v3::Metadata,
         },
         google::protobuf::{Struct, Value, value},
     },
     snapshot::View,
     translate::{
-        Input, Resource,
+        Input, Resource, ads,
         dynamic_dns::{Cache, Family},
         provenance,
         tls::{ALPN, METADATA},
@@ -244,16 +242,6 @@ impl Input for Outbound {
         }
         let sources = self.service.sources().chain(&self.rules).cloned().collect();
         Resource::new(ResourceType::Cluster, self.name.clone(), cluster.encode_to_vec(), sources)
-    }
-}
-
-/// The aggregated stream that the cluster itself came on, without a limit to waiting.
-fn ads() -> ConfigSource {
-    ConfigSource {
-        config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
-        initial_fetch_timeout: Some(pb::millis(0)),
-        resource_api_version: ApiVersion::V3.into(),
-        ..Default::default()
     }
 }
 

@@ -60,6 +60,8 @@ pub(super) struct Watch {
     variant: Variant,
     wildcard: bool,
     names: BTreeSet<Arc<str>>,
+    /// Of virtual hosts: the route configurations that the client has, whose virtual hosts alone it can use.
+    roots: Option<BTreeSet<Arc<str>>>,
     /// The client has named something: no longer does an empty list stand for everything.
     named: bool,
     holding: Holding,
@@ -86,6 +88,7 @@ impl Watch {
             variant,
             wildcard: false,
             names: BTreeSet::new(),
+            roots: (kind == ResourceType::VirtualHost).then(BTreeSet::new),
             named: false,
             holding: Holding::default(),
             again: BTreeSet::new(),
@@ -125,8 +128,12 @@ impl Watch {
     ) -> Self {
         let mut watch = Self::new(kind, Variant::Delta);
         watch.change(subscribe, unsubscribe, config);
-        if subscribe.is_empty() && kind.has_wildcard() {
+        // Envoy names no virtual host, and is sent those of the route configurations that it has.
+        if subscribe.is_empty() && (kind.has_wildcard() || watch.roots.is_some()) {
             watch.set_wildcard(true);
+        }
+        if let Some(roots) = &mut watch.roots {
+            roots.extend(versions.keys().filter_map(|name| root(name)).map(Arc::from));
         }
         if !versions.is_empty() {
             let names = (!watch.wildcard).then_some(&watch.names);
@@ -172,7 +179,7 @@ impl Watch {
             return;
         }
         self.wildcard = wildcard;
-        self.owed = wildcard;
+        self.owed = wildcard && self.roots.is_none();
         let (kind, names) = (self.kind, self.names.clone());
         self.holding = self.holding.restricted(kind, &names);
         self.again.retain(|n| names.contains(n));
@@ -205,7 +212,33 @@ impl Watch {
 
     /// Whether a name is subscribed.
     pub(super) fn wants(&self, name: &str) -> bool {
-        self.wildcard || self.names.contains(name)
+        let of_use = |roots: &BTreeSet<_>| root(name).is_some_and(|root| roots.contains(root));
+        (self.wildcard || self.names.contains(name)) && self.roots.as_ref().is_none_or(of_use)
+    }
+
+    /// The names that are subscribed and that the client has, or has once it takes what is under way.
+    pub(super) fn had(&self) -> BTreeSet<Arc<str>> {
+        let has = |name: &&Arc<str>| !matches!(self.holding.of(self.kind, name), Has::Nothing);
+        self.names.iter().filter(has).cloned().collect()
+    }
+
+    /// Takes the route configurations that the client has. It has no virtual host of one that is new, and one without
+    /// any is said to have none, since Envoy waits for the first word on each. Those of one that is gone are gone too.
+    pub(super) fn set_roots(&mut self, now: BTreeSet<Arc<str>>, config: &Config) {
+        let Some(before) = self.roots.replace(now.clone()).filter(|before| *before != now) else { return };
+        let is_of = |name: &Arc<str>, roots: &BTreeSet<Arc<str>>, others: &BTreeSet<Arc<str>>| {
+            root(name).is_some_and(|root| roots.contains(root) && !others.contains(root))
+        };
+        let served = self.holding.served.all(self.kind).map(|r| r.name.clone());
+        let known: BTreeSet<Arc<str>> = served.chain(self.holding.except.keys().cloned()).collect();
+        for name in known.iter().filter(|name| is_of(name, &before, &now)) {
+            self.holding.forget(self.kind, name);
+            self.again.remove(name);
+        }
+        known.iter().filter(|name| is_of(name, &now, &before)).for_each(|name| self.holding.start(name));
+        let with_hosts: BTreeSet<&str> = config.all(self.kind).filter_map(|r| root(&r.name)).collect();
+        let without = now.difference(&before).filter(|new| !with_hosts.contains(&***new));
+        self.again.extend(without.map(|new| Arc::from(format!("{new}/none"))));
     }
 
     /// Sends a resource again whatever the client has.
@@ -218,7 +251,7 @@ impl Watch {
     /// Sends everything again.
     pub(super) fn repeat_all(&mut self) {
         let held = self.held();
-        self.owed |= self.wildcard;
+        self.owed |= self.wildcard && self.roots.is_none();
         self.again.extend(self.names.iter().cloned().chain(held.iter().map(|r| r.name.clone())));
     }
 
@@ -295,6 +328,7 @@ impl Watch {
     /// on, were made in the belief that it would be taken.
     fn undo(&mut self, flight: Flight, later: usize) {
         let (whole, told) = (self.speaks_whole(), self.tells_absence());
+        let wanted: BTreeSet<Arc<str>> = flight.says().into_keys().filter(|name| self.wants(name)).collect();
         let mut later: Vec<_> =
             self.late.iter_mut().skip(later).chain(&mut self.flight).map(|f| (f.says(), f)).collect();
         // Whole lists have what was refused in them too.
@@ -305,9 +339,7 @@ impl Watch {
                 Some((_, next)) => next.before.set(self.kind, &name, had),
                 // There is no other way to say it than the one that was refused.
                 None if told && matches!(said, Has::Nothing) => {}
-                None if (self.wildcard || self.names.contains(&name))
-                    && self.holding.of(self.kind, &name).equals(&said) =>
-                {
+                None if wanted.contains(&name) && self.holding.of(self.kind, &name).equals(&said) => {
                     self.holding.set(self.kind, &name, had);
                 }
                 None => {}
@@ -321,8 +353,8 @@ impl Watch {
             self.again.remove(&culprit.name);
             self.refused.insert(culprit.name.clone(), culprit.version);
         }
-        let (wildcard, names) = (self.wildcard, &self.names);
-        self.again.retain(|n| wildcard || names.contains(n));
+        let again = std::mem::take(&mut self.again);
+        self.again = again.into_iter().filter(|name| self.wants(name)).collect();
     }
 
     /// Waits no longer for an answer: what was sent counts as taken.
@@ -422,9 +454,10 @@ impl Watch {
     fn plan(&mut self, config: &Config, may_remove: bool) -> Plan {
         let mut candidates: BTreeSet<Arc<str>> = self.again.iter().chain(self.holding.except.keys()).cloned().collect();
         candidates.extend(config.changes(&self.holding.served, self.kind).into_iter().map(|(name, _)| name));
+        candidates.retain(|name| self.wants(name));
         let limit = self.limit.unwrap_or(usize::MAX);
         let mut plan = Plan::default();
-        for name in candidates.into_iter().filter(|n| self.wildcard || self.names.contains(n)) {
+        for name in candidates {
             let has = self.holding.of(self.kind, &name);
             let forced = self.again.contains(&name);
             let target = config.get(self.kind, &name);
@@ -460,6 +493,11 @@ impl Watch {
             error: self.error.clone(),
         }
     }
+}
+
+/// The route configuration that a virtual host is of, by its name.
+fn root(name: &str) -> Option<&str> {
+    name.split_once('/').map(|(root, _)| root)
 }
 
 fn no_endpoints(cluster: &Arc<str>) -> Arc<Resource> {

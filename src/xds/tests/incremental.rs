@@ -2,8 +2,8 @@
 
 use super::world::{self, NAMESPACES, Op, op};
 use crate::{
-    id::ResourceType,
-    model::Node,
+    id::{Host, ResourceType},
+    model::{Node, Object, State, VirtualService},
     pb::envoy::{
         config::{
             cluster::v3::{
@@ -11,7 +11,7 @@ use crate::{
                 cluster::{ClusterDiscoveryType, DiscoveryType},
             },
             listener::v3::{Listener, filter::ConfigType},
-            route::v3::RouteConfiguration,
+            route::v3::{RouteConfiguration, VirtualHost},
         },
         extensions::filters::network::http_connection_manager::v3::{
             HttpConnectionManager, http_connection_manager::RouteSpecifier,
@@ -24,7 +24,7 @@ use crate::{
         stream::{Names, Request, Response, Stream, Variant},
     },
 };
-use ResourceType::{Cluster as CDS, Endpoints as EDS, Listener as LDS, Route as RDS};
+use ResourceType::{Cluster as CDS, Endpoints as EDS, Listener as LDS, Route as RDS, VirtualHost as VHDS};
 use proptest::{collection::vec, prelude::*};
 use prost::Message;
 use std::{
@@ -33,7 +33,7 @@ use std::{
 };
 
 /// What the property is about: these are what a sidecar subscribes to.
-const KINDS: [ResourceType; 4] = [CDS, EDS, LDS, RDS];
+const KINDS: [ResourceType; 5] = [CDS, EDS, LDS, RDS, VHDS];
 
 /// One thing that happens; the first number chooses the proxy.
 #[derive(Clone, Debug)]
@@ -93,6 +93,10 @@ struct Proxy {
     forced: bool,
     /// The types that it was answered on this stream.
     answered: BTreeSet<ResourceType>,
+    /// It has asked for virtual hosts on this stream.
+    asked_for_hosts: bool,
+    /// The routes of whose virtual hosts it was told something since it has them: until then it waits.
+    told: BTreeSet<String>,
 }
 
 impl Proxy {
@@ -114,6 +118,8 @@ impl Proxy {
             may_repeat: BTreeMap::new(),
             forced: false,
             answered: BTreeSet::new(),
+            asked_for_hosts: false,
+            told: BTreeSet::new(),
         };
         proxy.connect();
         proxy
@@ -125,8 +131,13 @@ impl Proxy {
         self.may_repeat.clear();
         self.answered.clear();
         self.stream = Stream::new(self.lease.config().clone(), Arc::new(Metrics::default()));
+        self.asked_for_hosts = false;
         for kind in KINDS {
             let names: Vec<_> = self.names.get(&kind).into_iter().flatten().cloned().collect();
+            if kind == VHDS {
+                self.ask_for_hosts();
+                continue;
+            }
             if matches!(kind, EDS | RDS) && names.is_empty() {
                 continue;
             }
@@ -144,6 +155,25 @@ impl Proxy {
             };
             self.say(kind, String::new(), None, names);
         }
+    }
+
+    /// Asks for virtual hosts as soon as it has routes that need them, once on a stream and naming none.
+    fn ask_for_hosts(&mut self) {
+        let needs = self.held[&RDS].values().any(|routes| needs_hosts(routes));
+        if needs && !std::mem::replace(&mut self.asked_for_hosts, true) {
+            let held = self.held[&VHDS].values();
+            let versions = held.map(|r| (r.name.to_string(), r.version_text())).collect();
+            let names = Names::Changes { subscribe: Vec::new(), unsubscribe: Vec::new(), versions };
+            self.say(VHDS, String::new(), None, names);
+        }
+    }
+
+    /// The virtual hosts of routes that it no longer has are gone.
+    fn drop_hosts(&mut self) {
+        let roots: BTreeSet<String> = self.held[&RDS].keys().map(ToString::to_string).collect();
+        let hosts = self.held.get_mut(&VHDS).expect("a type");
+        hosts.retain(|name, _| roots.contains(root(name)));
+        self.told.retain(|root| roots.contains(root));
     }
 
     fn say(&mut self, kind: ResourceType, nonce: String, error: Option<String>, names: Names) {
@@ -188,16 +218,32 @@ impl Proxy {
             return true;
         }
         self.complain(kind, &response, &held, asked);
+        let roots: BTreeSet<String> = self.held[&RDS].keys().map(ToString::to_string).collect();
         let next = self.held.get_mut(&kind).expect("a type that it subscribed to");
         if self.variant == Variant::Sotw && kind.has_wildcard() {
             next.clear();
         }
         // What it no longer asks for by the time that it comes is of no use to it.
-        for resource in response.resources.iter().filter(|r| asks(&self.names, kind, &r.name)) {
+        for resource in response.resources.iter().filter(|r| match kind {
+            VHDS => roots.contains(root(&r.name)),
+            _ => asks(&self.names, kind, &r.name),
+        }) {
             next.insert(resource.name.clone(), resource.clone());
         }
         for name in &response.removed {
             next.remove(name);
+        }
+        match kind {
+            RDS => {
+                self.drop_hosts();
+                self.ask_for_hosts();
+            }
+            VHDS => {
+                let names = response.resources.iter().map(|r| &*r.name).chain(response.removed.iter().map(|n| &**n));
+                self.told
+                    .extend(names.map(|name| root(name).to_owned()).filter(|r| self.held[&RDS].contains_key(&**r)));
+            }
+            _ => {}
         }
         if kind == CDS {
             // A cluster that it is sent warms until it has endpoints.
@@ -212,7 +258,10 @@ impl Proxy {
     }
 
     fn asks(&self, kind: ResourceType, name: &str) -> bool {
-        asks(&self.names, kind, name)
+        match kind {
+            VHDS => self.held[&RDS].contains_key(root(name)),
+            _ => asks(&self.names, kind, name),
+        }
     }
 
     /// Nothing is sent that it has, unless it had to be.
@@ -234,6 +283,8 @@ impl Proxy {
             assert!(first || now != *held, "{kind:?} was sent again unchanged");
             return;
         }
+        let lost = |r: &&Arc<Resource>| kind == VHDS && !self.held[&RDS].contains_key(root(&r.name));
+        assert!(response.resources.iter().find(lost).is_none(), "a virtual host came before its routes");
         for resource in &response.resources {
             let repeated = held.get(&resource.name) == Some(resource) && !may_repeat.contains(&resource.name);
             assert!(!repeated, "{kind:?} {} was sent again unchanged", resource.name);
@@ -253,6 +304,7 @@ impl Proxy {
             return;
         }
         self.held.get_mut(&of).expect("a type").retain(|name, _| wanted.contains(&**name));
+        self.drop_hosts();
         let names = match self.variant {
             Variant::Sotw => Names::All { names: wanted.into_iter().collect(), version: String::new() },
             Variant::Delta => Names::Changes {
@@ -282,6 +334,13 @@ impl Proxy {
     /// Whether what it has is what a full recompute says.
     fn check(&self, full: &Config) {
         let mut refused_any = false;
+        let waits = |routes: &&Arc<Resource>| needs_hosts(routes) && !self.told.contains(&*routes.name);
+        let waiting = self.held[&RDS].values().find(waits).map(|r| &r.name);
+        assert!(
+            waiting.is_none() || self.temper != Temper::Takes,
+            "{} waits for the hosts of {waiting:?}",
+            self.node.id
+        );
         for kind in KINDS {
             let wanted = full.all(kind).filter(|r| self.asks(kind, &r.name));
             let held = &self.held[&kind];
@@ -322,9 +381,24 @@ fn has_endpoints(cluster: &Resource) -> bool {
     cluster.cluster_discovery_type == Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into()))
 }
 
-/// A proxy refuses routes in which a domain is there twice, whatever its case.
-fn each_domain_once(routes: &Resource) {
-    let decoded = RouteConfiguration::decode(routes.body.clone()).expect("routes");
+/// The routes that a virtual host is of.
+fn root(host: &str) -> &str {
+    host.split_once('/').map_or("", |(root, _)| root)
+}
+
+fn needs_hosts(routes: &Resource) -> bool {
+    RouteConfiguration::decode(routes.body.clone()).expect("routes").vhds.is_some()
+}
+
+/// A proxy refuses routes in which a domain is there twice, whatever its case; `full` has virtual hosts of their own.
+fn each_domain_once(routes: &Resource, full: &Config) {
+    let mut decoded = RouteConfiguration::decode(routes.body.clone()).expect("routes");
+    let of_these = full.all(VHDS).filter(|host| root(&host.name) == &*routes.name);
+    for host in of_these {
+        let decoded_host = VirtualHost::decode(host.body.clone()).expect("a virtual host");
+        assert_eq!(decoded_host.name, *host.name, "Envoy takes a host away by this name");
+        decoded.virtual_hosts.push(decoded_host);
+    }
     let mut seen = BTreeSet::new();
     for domain in decoded.virtual_hosts.iter().flat_map(|h| &h.domains) {
         assert!(seen.insert(domain.to_ascii_lowercase()), "{domain} is twice in {}", routes.name);
@@ -372,7 +446,10 @@ fn run(steps: Vec<Step>, tempers: [Temper; 5]) {
     ];
     let mut proxies: Vec<_> = std::iter::zip(nodes, tempers)
         .map(|((variant, pod, namespace), temper)| {
-            Proxy::new(world::node(pod, namespace), variant, temper, &engine, &snapshot)
+            // Some of those that take differences take virtual hosts by themselves.
+            let virtual_hosts = variant == Variant::Delta && pod != "p3";
+            let node = Node { virtual_hosts, ..world::node(pod, namespace) };
+            Proxy::new(node, variant, temper, &engine, &snapshot)
         })
         .collect();
     for step in steps {
@@ -400,7 +477,7 @@ fn run(steps: Vec<Step>, tempers: [Temper; 5]) {
         proxy.advance(&engine, &snapshot);
         let full = Config::of(&snapshot, &proxy.node, &Direct);
         assert_eq!(everything(proxy.lease.config()), everything(&full), "the parts of {}", proxy.node.id);
-        full.all(RDS).for_each(|routes| each_domain_once(routes));
+        full.all(RDS).for_each(|routes| each_domain_once(routes, &full));
         let mut turns = 0;
         while proxy.take() {
             turns += 1;
@@ -450,4 +527,54 @@ proptest! {
             prop_assert_eq!(of(&at_once), of(&in_turn));
         }
     }
+
+    #[test]
+    fn a_change_of_one_rule_leaves_the_routes_of_other_hosts_alike(ops in vec(op(), 1..30), change in op()) {
+        let change = Op { kind: world::VIRTUAL_SERVICE, ..change };
+        let earlier = ops.iter().rfind(|op| op.object() == change.object());
+        let rules: Vec<VirtualService> = earlier.into_iter().chain([&change]).filter_map(rule_of).collect();
+        // What others delegate to is for their hosts.
+        prop_assume!(rules.iter().all(|rule| !rule.hosts.is_empty()));
+        let before = Snapshot::default().apply(ops.iter().map(Op::change));
+        let after = before.apply([change.change()]);
+        for (pod, namespace) in [("p0", "a"), ("p1", "b"), ("p2", NAMESPACES[2])] {
+            let node = Node { virtual_hosts: true, ..world::node(pod, namespace) };
+            let [before, after] = [&before, &after].map(|s| hosts(&Config::of(s, &node, &Direct)));
+            let names: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+            let differing = names.into_iter().filter(|name| before.get(*name) != after.get(*name));
+            let (own, others): (Vec<_>, Vec<_>) =
+                differing.partition(|name| rules.iter().flat_map(|r| &r.hosts).any(|h| h.overlaps(&host_of(name))));
+            let domains = |name: &Arc<str>| {
+                let of = [&before, &after].into_iter().filter_map(|hosts| hosts.get(name));
+                of.flat_map(|host| &host.domains).map(|d| d.to_ascii_lowercase()).collect::<BTreeSet<_>>()
+            };
+            let claimed: BTreeSet<String> = own.into_iter().flat_map(domains).collect();
+            for other in others {
+                prop_assert!(!claimed.is_disjoint(&domains(other)), "{other} differs though {change:?} is not for it");
+            }
+        }
+    }
+}
+
+/// The rule that an operation makes, where it makes one.
+fn rule_of(op: &Op) -> Option<VirtualService> {
+    match op.change().state {
+        State::Is(object) => match *object {
+            Object::VirtualService(rule) => Some(rule),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The virtual hosts that come by themselves.
+fn hosts(config: &Config) -> BTreeMap<Arc<str>, VirtualHost> {
+    let decode = |r: &Arc<Resource>| VirtualHost::decode(r.body.clone()).expect("a virtual host");
+    config.all(VHDS).map(|r| (r.name.clone(), decode(r))).collect()
+}
+
+/// The host in `PORT/HOST:PORT`.
+fn host_of(name: &str) -> Host {
+    let own = name.split_once('/').map_or(name, |(_, own)| own);
+    own.rsplit_once(':').map_or(own, |(host, _)| host).into()
 }

@@ -49,6 +49,9 @@ fn limits(count: u32) -> ConnectionPool {
 
 const EXTERNAL: [&str; 3] = ["one.example", "two.example", "*.example"];
 
+/// The kind of operations on VirtualServices.
+pub(super) const VIRTUAL_SERVICE: u8 = 3;
+
 /// What happens to one object: which one, and what it becomes; the numbers choose among few.
 #[derive(Clone, Debug)]
 pub(super) struct Op {
@@ -82,7 +85,7 @@ impl Op {
             0 => self.pod(),
             1 => self.service(),
             2 => self.slice(),
-            3 => self.virtual_service(),
+            VIRTUAL_SERVICE => self.virtual_service(),
             4 => self.destination_rule(),
             5 => self.node(),
             6 => self.namespace_info(),

@@ -100,3 +100,20 @@ fn a_change_of_one_service_sends_nothing_of_the_others() {
     }
     assert_eq!(before, count());
 }
+
+#[test]
+fn an_edit_of_one_host_s_routes_does_not_send_those_of_the_port_again() {
+    let mut scene = Scene::new("by-itself");
+    let world = scene.world;
+    scene.route("a", "- route: [{destination: {host: NAME, subset: v1}}]");
+    let count = |filter: &str| -> u64 { world.workload("client").envoy().stats(filter).values().sum() };
+    let whole = || count("rds.80.update_success$");
+    let alone = || count("rds.vhds.80.config_reload$");
+    let before = (whole(), alone());
+    assert!(before.0 > 0 && before.1 > 0, "both are counted: {before:?}");
+    for version in ["v2", "v1"] {
+        scene.route("a", &format!("- route: [{{destination: {{host: NAME, subset: {version}}}}}]"));
+    }
+    assert_eq!(whole(), before.0);
+    assert!(alone() >= before.1 + 2, "the virtual host came each time");
+}
