@@ -182,7 +182,7 @@ mod status {
             "spec": { "hosts": ["reviews"], "http": [{ "route": [{ "destination": { "host": "reviews" } }] }] },
         });
         let at = key(at, "shop", "reviews");
-        assert_eq!(duty.seen(&at, &raw), [at.clone()]);
+        assert_eq!(duty.seen(&at, &raw), std::slice::from_ref(&at));
         let (method, path, body) = plan(&mut duty, &at).unwrap();
         assert_eq!(method, "PATCH");
         assert_eq!(path, "/apis/networking.istio.io/v1beta1/namespaces/shop/virtualservices/reviews/status");

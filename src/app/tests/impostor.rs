@@ -238,7 +238,7 @@ impl Watching {
 async fn nobody_is_served_somebody_elses_secrets_in_whichever_way_he_asks() {
     let key = ca::PrivateKey::generate(KeyKind::P256).expect("a key");
     let objects = OBJECTS.replace("KEY", &format!("{:?}", key.pem())).replace("CERTIFICATE", "x");
-    with_plane_told("impostor-secrets", &objects, &[], |plane| async move {
+    Box::pin(with_plane_told("impostor-secrets", &objects, &[], |plane| async move {
         plane.channel(None).await;
         let token = plane.token("shop", "cart", "istio-ca");
         let of_pod =
@@ -284,7 +284,7 @@ async fn nobody_is_served_somebody_elses_secrets_in_whichever_way_he_asks() {
         stream.requests.send(asks(Some(other), &["default", PAYMENTS])).await.expect("a place");
         let got = stream.secrets(Duration::from_secs(1)).await.expect("secrets");
         assert!(got.keys().all(|name| name == "default"), "{got:?}");
-    })
+    }))
     .await;
 }
 
