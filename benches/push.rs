@@ -4,6 +4,8 @@
 //! run. What they must show: one endpoint change costs the same in a mesh of any size, and translating costs the
 //! same however many proxies see the same.
 
+#[path = "mesh/changes.rs"]
+mod changes;
 #[path = "mesh/fleet.rs"]
 mod fleet;
 #[path = "mesh/meter.rs"]
@@ -143,7 +145,7 @@ fn load(shape: Shape) -> (Arc<Snapshot>, u64, f64, Cost) {
     while objects.peek().is_some() {
         let batch: Vec<_> = objects.by_ref().take(BATCH).collect();
         count += batch.len() as u64;
-        let (changes, parsing) = measure(|| world::changes(batch));
+        let (changes, parsing) = measure(|| changes::changes(batch));
         parse += parsing.cpu;
         let (next, cost) = measure(|| snapshot.apply(changes));
         snapshot = next;
@@ -172,7 +174,7 @@ fn serve(shape: Shape, snapshot: &Arc<Snapshot>, streams: usize, results: &mut R
     let there_and_back: [(&str, [Vec<Change>; 2]); 3] = [
         ("endpoint", [false, true].map(|ready| shape.endpoint_change(0, ready))),
         ("route", [80, 90].map(|percent| shape.route_change(0, percent))),
-        ("unseen", [false, true].map(world::unseen_change)),
+        ("unseen", [false, true].map(changes::unseen_change)),
     ];
     for (name, changes) in there_and_back {
         let measured = repeat(&mut fleet, snapshot, changes);

@@ -1,10 +1,6 @@
 //! A mesh made up from a few numbers: services, the pods behind them, and rules for some. The same numbers give
 //! the same objects, each on its own, as users and Kubernetes write them.
 
-use mainsheet::{
-    model::{Change, Node},
-    parse::{self, Context},
-};
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
 
@@ -134,12 +130,6 @@ impl Shape {
         slice(&self.namespace(i), &format!("svc-{i}"), endpoints.collect())
     }
 
-    /// The first endpoint of a service becomes ready, or ceases to be: what Kubernetes tells of it.
-    pub(crate) fn endpoint_change(self, i: usize, ready: bool) -> Vec<Change> {
-        let pod = self.pods.then(|| self.pod(i, 0, ready));
-        changes(pod.into_iter().chain([self.slice(i, ready)]))
-    }
-
     /// A VirtualService that sends so many percent to v1 and the rest to v2.
     pub(crate) fn virtual_service(self, i: usize, percent: usize) -> Value {
         let host = self.host(i);
@@ -152,11 +142,6 @@ impl Shape {
         object("networking.istio.io/v1", "VirtualService", &self.namespace(i), &name, json!({"spec": spec}))
     }
 
-    /// The weights of a VirtualService change.
-    pub(crate) fn route_change(self, i: usize, percent: usize) -> Vec<Change> {
-        changes([self.virtual_service(i, percent)])
-    }
-
     /// A DestinationRule with two subsets.
     pub(crate) fn destination_rule(self, i: usize) -> Value {
         let subset = |name: &str| json!({"name": name, "labels": {"version": name}});
@@ -165,12 +150,10 @@ impl Shape {
         object("networking.istio.io/v1", "DestinationRule", &self.namespace(i), &name, json!({"spec": spec}))
     }
 
-    /// The sidecar of the `n`-th pod of the first namespace; after its last pod, of its first again.
-    pub(crate) fn proxy(self, n: usize) -> Node {
-        let services = self.services.div_ceil(self.namespaces);
-        let (i, e) = ((n % services) * self.namespaces, n / services % self.endpoints);
+    /// The node of a pod's sidecar, as an Envoy says it.
+    pub(crate) fn sidecar(self, i: usize, e: usize) -> Value {
         let (namespace, app) = (self.namespace(i), format!("svc-{i}"));
-        let json = json!({
+        json!({
             "id": format!("sidecar~{}~{}.{namespace}~{namespace}.svc.cluster.local", self.ip(i, e), self.pod_name(i, e)),
             "metadata": {
                 "NAMESPACE": namespace,
@@ -180,8 +163,7 @@ impl Shape {
                 "ISTIO_VERSION": "1.26.0",
                 "LABELS": {"app": app, "version": self.version(i, e)},
             },
-        });
-        parse::node(&json).expect("the node is well formed")
+        })
     }
 
     fn pod_name(self, i: usize, e: usize) -> String {
@@ -213,17 +195,6 @@ impl Shape {
     }
 }
 
-/// A change that no proxy of [`Shape::proxy`] sees: an endpoint of a service that is for its own namespace alone.
-pub(crate) fn unseen_change(ready: bool) -> Vec<Change> {
-    changes([hidden_slice(ready)])
-}
-
-/// The objects as a source hands them over.
-pub(crate) fn changes(objects: impl IntoIterator<Item = Value>) -> Vec<Change> {
-    let context = Context::default();
-    objects.into_iter().map(|raw| parse::object(&raw, &context)).collect()
-}
-
 fn hidden_service() -> Value {
     let spec = json!({
         "clusterIP": "10.255.255.254",
@@ -234,7 +205,8 @@ fn hidden_service() -> Value {
     service
 }
 
-fn hidden_slice(ready: bool) -> Value {
+/// The slice of a service that is for its own namespace alone.
+pub(crate) fn hidden_slice(ready: bool) -> Value {
     slice(
         "private",
         "hidden",
@@ -267,7 +239,8 @@ fn node(n: usize) -> Value {
     node
 }
 
-fn object(version: &str, kind: &str, namespace: &str, name: &str, rest: Value) -> Value {
+/// An object of Kubernetes: what it is and is called, and the rest of it.
+pub(crate) fn object(version: &str, kind: &str, namespace: &str, name: &str, rest: Value) -> Value {
     let mut object = json!({
         "apiVersion": version,
         "kind": kind,

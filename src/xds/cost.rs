@@ -1,6 +1,8 @@
 //! What a change costs, in counts that are the same on every machine. The meshes and clients are those of the
 //! benchmarks.
 
+#[path = "../../benches/mesh/changes.rs"]
+mod changes;
 #[path = "../../benches/mesh/fleet.rs"]
 #[allow(dead_code, reason = "the benchmarks use the rest")]
 mod fleet;
@@ -20,7 +22,7 @@ use world::Shape;
 fn cost(services: usize, streams: usize, change: impl Fn(Shape) -> Vec<Change>) -> Counts {
     let shape =
         Shape { endpoints: 3, namespaces: 4, virtual_services: 10, destination_rules: 10, ..Shape::of(services) };
-    let world = Arc::new(Snapshot::new(Mesh::default()).apply(world::changes(shape.objects())));
+    let world = Arc::new(Snapshot::new(Mesh::default()).apply(changes::changes(shape.objects())));
     let mut fleet = Fleet::connect((0..streams).map(|n| shape.proxy(n)), &world);
     let before = fleet.counts();
     fleet.push(&Arc::new(world.apply(change(shape))));
@@ -63,7 +65,7 @@ fn a_route_change_selects_and_renders_the_virtual_host_concerned_and_no_other() 
 fn sidecars_of_one_namespace_and_zone_share_all_but_what_is_their_own() {
     let connect = |streams: usize| {
         let shape = Shape { namespaces: 4, ..Shape::of(100) };
-        let world = Arc::new(Snapshot::new(Mesh::default()).apply(world::changes(shape.objects())));
+        let world = Arc::new(Snapshot::new(Mesh::default()).apply(changes::changes(shape.objects())));
         Fleet::connect((0..streams).map(|n| shape.proxy(n)), &world).counts()
     };
     // Pods of 25 services, which differ in name, address, node and zone.
@@ -88,6 +90,6 @@ fn translating_a_change_costs_the_same_however_many_see_it() {
 
 #[test]
 fn a_change_that_nobody_sees_sends_nothing_and_renders_nothing() {
-    let unseen = cost(100, 50, |_| world::unseen_change(false));
+    let unseen = cost(100, 50, |_| changes::unseen_change(false));
     assert_eq!((unseen.rendered, unseen.sent), (0, fleet::Sent::default()));
 }

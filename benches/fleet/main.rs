@@ -1,0 +1,505 @@
+//! Thousands of proxies over real connections, and what they cost their control plane:
+//! `cargo bench --bench fleet -- --services 1000 --clients 100`.
+//!
+//! The mesh follows from the numbers given, the same for the same numbers. The control plane is the mainsheet of this
+//! tree, or any other that serves xDS (`--addr`, with `--dir` for the objects that it reads and `--pid` for what it
+//! uses). At the end everything that each proxy holds is compared with a translation from nothing.
+
+#[path = "../mesh/table.rs"]
+mod table;
+#[path = "../mesh/world.rs"]
+mod world;
+
+mod mesh;
+mod process;
+mod proxies;
+mod server;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Parser as _;
+use mainsheet::{
+    id::{ResourceType, fingerprint_bytes},
+    parse::{self, Context},
+    plan::World,
+    xds::{Engine, Lease},
+};
+use mesh::{Mesh, Step};
+use process::{Used, forget_peak, used};
+use proxies::{Held, Mark, Proxy, Shared, Way};
+use serde_json::Value;
+use server::Server;
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+use table::{Cell, Table};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+use world::Shape;
+
+/// How often a step is done; the middle one is shown.
+const ROUNDS: usize = 3;
+
+#[derive(Clone, Debug, clap::Parser)]
+struct Options {
+    /// Services of the mesh.
+    #[arg(long, default_value_t = 1000)]
+    services: usize,
+    /// Endpoints of each service.
+    #[arg(long, default_value_t = 10)]
+    endpoints: usize,
+    /// VirtualServices, one each for the first services.
+    #[arg(long, default_value_t = 1)]
+    virtual_services: usize,
+    /// DestinationRules, one each for the first services (not with --entries).
+    #[arg(long, default_value_t = 0)]
+    destination_rules: usize,
+    /// AuthorizationPolicies, spread over the namespaces.
+    #[arg(long, default_value_t = 0)]
+    policies: usize,
+    /// Namespaces that the services are spread over.
+    #[arg(long, default_value_t = 1)]
+    namespaces: usize,
+    /// Each namespace has a Sidecar that lets in its own services alone.
+    #[arg(long)]
+    sidecars: bool,
+    /// ServiceEntries with endpoints in place of Kubernetes' objects.
+    #[arg(long)]
+    entries: bool,
+    /// What the made-up values follow from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Proxies.
+    #[arg(long, default_value_t = 100)]
+    clients: usize,
+    /// The proxies take all resources each time, in place of differences.
+    #[arg(long)]
+    sotw: bool,
+    /// The proxies do not say that they are Envoys, so that they are served whole routes.
+    #[arg(long)]
+    whole_routes: bool,
+    /// A control plane that runs already, as HOST:PORT.
+    #[arg(long)]
+    addr: Option<String>,
+    /// Its process.
+    #[arg(long, requires = "addr")]
+    pid: Option<u32>,
+    /// The directory for the objects; it is made, and left there.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Write the objects to the directory and end.
+    #[arg(long, requires = "dir")]
+    write: bool,
+    /// The certificate of the authority to which TLS leads.
+    #[arg(long)]
+    root_cert: Option<PathBuf>,
+    /// The name in the control plane's certificate.
+    #[arg(long, default_value = "istiod.istio-system.svc")]
+    server_name: String,
+    /// A file of tokens, one to a line, which the proxies show in turn.
+    #[arg(long)]
+    token_file: Option<PathBuf>,
+    /// What is done, one after another.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "endpoint,pod,route,service,unseen,idle")]
+    steps: Vec<Step>,
+    /// While so many endpoints change a second, one more is waited for.
+    #[arg(long, value_delimiter = ',')]
+    churn: Vec<u32>,
+    /// Seconds to wait for all to have everything, and for a step.
+    #[arg(long, default_value_t = 120)]
+    patience: u64,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    /// Given by cargo.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let scratch = std::env::temp_dir().join(format!("mainsheet-fleet-{}", std::process::id()));
+    let dir = options.dir.clone().unwrap_or_else(|| scratch.join("mesh"));
+    std::fs::create_dir_all(&dir)?;
+    let result = run(&options, dir, &scratch);
+    if options.dir.is_none() && result.is_ok() {
+        std::fs::remove_dir_all(&scratch)?;
+    }
+    result
+}
+
+fn run(options: &Options, dir: PathBuf, scratch: &std::path::Path) -> Result<()> {
+    let mesh = mesh_of(options, dir);
+    let objects = mesh.write()?;
+    if options.write {
+        println!("{objects} objects are in {}", mesh.dir.display());
+        return Ok(());
+    }
+    std::fs::create_dir_all(scratch)?;
+    let server = match &options.addr {
+        Some(address) => Server::elsewhere(address.clone(), options.pid),
+        None => Server::start(&mesh.dir, &scratch.join("mainsheet.log"))?,
+    };
+    let mut results = Results::new();
+    results.start(options, objects, &server);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let run = Run { options, mesh: &mesh, server: &server, shared: Shared::new() };
+    runtime.block_on(run.measure(&mut results))?;
+    match options.json {
+        true => println!("{:#}", Value::Array(results.tables().map(Table::json).into())),
+        false => results.tables().into_iter().for_each(|table| println!("{table}")),
+    }
+    Ok(())
+}
+
+fn mesh_of(options: &Options, dir: PathBuf) -> Mesh {
+    let shape = Shape {
+        endpoints: options.endpoints,
+        namespaces: options.namespaces.max(1),
+        virtual_services: options.virtual_services.min(options.services),
+        destination_rules: options.destination_rules.min(options.services),
+        seed: options.seed,
+        ..Shape::of(options.services)
+    };
+    Mesh { shape, entries: options.entries, policies: options.policies, sidecars: options.sidecars, dir }
+}
+
+/// A control plane, and the proxies that it serves.
+struct Run<'a> {
+    options: &'a Options,
+    mesh: &'a Mesh,
+    server: &'a Server,
+    shared: Arc<Shared>,
+}
+
+impl Run<'_> {
+    /// Connects the proxies, does the steps, and compares what the proxies hold.
+    async fn measure(&self, results: &mut Results) -> Result<()> {
+        let Self { options, mesh, server, shared } = self;
+        forget_peak(server.pid);
+        let before = Before::now(server);
+        let nodes: Vec<Value> = (0..options.clients).map(|n| mesh.sidecar(n)).collect();
+        let ways = ways(options, server)?;
+        let mut held = Vec::new();
+        let mut tasks = Vec::new();
+        for (at, node) in nodes.iter().enumerate() {
+            let node = if options.whole_routes { node.clone() } else { as_envoy(node.clone()) };
+            let node = mainsheet::pb::from_json(node).map_err(anyhow::Error::msg)?;
+            let proxy = Proxy::new(at, node, ways[at % ways.len()].clone(), shared.clone());
+            held.push(proxy.held());
+            tasks.push(tokio::spawn(proxy.run()));
+        }
+        while shared.ready() < options.clients {
+            if before.at.elapsed() > self.patience() {
+                bail!("{} of {} proxies have everything: {:?}", shared.ready(), options.clients, shared.failures());
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let all = before.at.elapsed().as_secs_f64();
+        shared.quiet(Duration::from_millis(500), self.patience()).await;
+        results.connect(options.clients, all, &outcome(&before, server, shared, Vec::new()));
+        let mut round = 1;
+        for step in &options.steps {
+            let mut rounds = Vec::new();
+            for _ in 0..ROUNDS {
+                rounds.push(self.once(*step, round).await?);
+                round += 1;
+            }
+            results.step(&format!("{step:?}").to_lowercase(), rounds);
+        }
+        for rate in &options.churn {
+            let one = self.while_others_change(*rate, round).await?;
+            round += 1;
+            results.step(&format!("pod, {rate} others a second"), vec![one]);
+        }
+        shared.quiet(Duration::from_millis(500), self.patience()).await;
+        let failures = shared.failures();
+        if !failures.is_empty() {
+            bail!("connections ended: {failures:?}");
+        }
+        tasks.iter().for_each(tokio::task::JoinHandle::abort);
+        compare(options, mesh, &nodes, &held)
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_secs(self.options.patience)
+    }
+
+    async fn once(&self, step: Step, round: usize) -> Result<Outcome> {
+        let Self { options, mesh, server, shared } = self;
+        forget_peak(server.pid);
+        shared.take();
+        let before = Before::now(server);
+        // What to look for must be known before it can come.
+        let mark = mesh.sign(step, round).map(|s| Mark::new(options.clients, s.kinds, &s.name));
+        shared.look_for(mark.clone());
+        mesh.step(step, round)?;
+        let seconds = match &mark {
+            Some(mark) => mark.wait(self.patience()).await,
+            None => Vec::new(),
+        };
+        // A change that is not to be seen gets the time in which one that is would have been.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        shared.quiet(Duration::from_millis(300), self.patience()).await;
+        shared.look_for(None);
+        Ok(outcome(&before, server, shared, seconds))
+    }
+
+    /// One pod's replacement is waited for while other endpoints change, so many a second.
+    async fn while_others_change(&self, rate: u32, round: usize) -> Result<Outcome> {
+        let Self { options, mesh, server, shared } = self;
+        let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
+        let others = (*mesh).clone();
+        let churn = tokio::spawn(async move {
+            let mut clock = tokio::time::interval(Duration::from_secs(1) / rate);
+            let mut count = 0;
+            while stopped.try_recv().is_err() {
+                clock.tick().await;
+                others.churn(count)?;
+                count += 1;
+            }
+            std::io::Result::Ok(())
+        });
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        shared.take();
+        let before = Before::now(server);
+        let mut seconds = Vec::new();
+        for again in 0..5 {
+            let Some(sign) = mesh.sign(Step::Pod, round) else { break };
+            let mark = Mark::new(options.clients, sign.kinds, &sign.name);
+            shared.look_for(Some(mark.clone()));
+            mesh.step(Step::Pod, round * 10 + again)?;
+            seconds.extend(mark.wait(self.patience()).await);
+            tokio::time::sleep(Duration::from_millis(700)).await;
+        }
+        shared.look_for(None);
+        let _ = stop.send(());
+        churn.await??;
+        seconds.sort_by(f64::total_cmp);
+        Ok(outcome(&before, server, shared, seconds))
+    }
+}
+
+/// The node as an Envoy says it, which also says what it is built from.
+fn as_envoy(mut node: Value) -> Value {
+    node["userAgentName"] = "envoy".into();
+    node["userAgentBuildVersion"] = serde_json::json!({"version": {"majorNumber": 1, "minorNumber": 40}});
+    node
+}
+
+/// How the proxies reach the control plane, in turn: one way for each token.
+fn ways(options: &Options, server: &Server) -> Result<Vec<Way>> {
+    let scheme = if options.root_cert.is_some() { "https" } else { "http" };
+    let mut endpoint = Endpoint::from_shared(format!("{scheme}://{}", server.address))?
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20);
+    if let Some(path) = &options.root_cert {
+        let root = Certificate::from_pem(std::fs::read(path)?);
+        let tls = ClientTlsConfig::new().ca_certificate(root).domain_name(&options.server_name);
+        endpoint = endpoint.tls_config(tls)?;
+    }
+    let tokens = options.token_file.as_ref().map(std::fs::read_to_string).transpose()?.unwrap_or_default();
+    let mut tokens: Vec<_> = tokens
+        .split_whitespace()
+        .map(|token| format!("Bearer {token}").parse().map(Some).context("a token"))
+        .collect::<Result<_>>()?;
+    if tokens.is_empty() {
+        tokens.push(None);
+    }
+    Ok(tokens.into_iter().map(|token| Way { endpoint: endpoint.clone(), delta: !options.sotw, token }).collect())
+}
+
+/// What was used when something began.
+struct Before {
+    at: Instant,
+    server: Used,
+    own: Used,
+}
+
+impl Before {
+    fn now(server: &Server) -> Self {
+        Self { at: Instant::now(), server: used(server.pid), own: used(Some(std::process::id())) }
+    }
+}
+
+/// What a step came to.
+struct Outcome {
+    seconds: Vec<f64>,
+    received: BTreeMap<&'static str, proxies::Received>,
+    server: f64,
+    own: f64,
+    resident: u64,
+    peak: u64,
+}
+
+fn outcome(before: &Before, server: &Server, shared: &Shared, seconds: Vec<f64>) -> Outcome {
+    let now = used(server.pid);
+    Outcome {
+        seconds,
+        received: shared.take(),
+        server: now.cpu - before.server.cpu,
+        own: used(Some(std::process::id())).cpu - before.own.cpu,
+        resident: now.resident,
+        peak: now.peak,
+    }
+}
+
+/// What each proxy holds must be what a translation of the objects from nothing gives it.
+fn compare(options: &Options, mesh: &Mesh, nodes: &[Value], held: &[Arc<Mutex<Held>>]) -> Result<()> {
+    let world = World::load(std::slice::from_ref(&mesh.dir), None, &Context::default())?;
+    let snapshot = Arc::new(world.snapshot);
+    let engine = Engine::new(Arc::default());
+    for (node, held) in nodes.iter().zip(held) {
+        let mut parsed = parse::node(node).map_err(anyhow::Error::msg)?;
+        parsed.virtual_hosts = !options.sotw && !options.whole_routes;
+        let id = parsed.id.clone();
+        let mut lease = Lease::new(Arc::new(parsed));
+        engine.advance(&mut lease, &snapshot);
+        let held = held.lock().unwrap_or_else(PoisonError::into_inner);
+        for kind in [ResourceType::Cluster, ResourceType::Endpoints, ResourceType::Listener] {
+            let whole: BTreeMap<&str, u64> =
+                lease.config().all(kind).map(|r| (&*r.name, fingerprint_bytes(&r.body))).collect();
+            let own: BTreeMap<&str, u64> = held[kind as usize].iter().map(|(name, print)| (&**name, *print)).collect();
+            if let Some((name, _)) = own.iter().find(|(name, print)| whole.get(*name) != Some(*print)) {
+                bail!("{id} holds another {name} than there is");
+            }
+            if let Some((name, _)) =
+                whole.iter().find(|(name, _)| kind != ResourceType::Endpoints && !own.contains_key(*name))
+            {
+                bail!("{id} has not got {name}");
+            }
+        }
+        for kind in [ResourceType::Route, ResourceType::VirtualHost] {
+            for (name, print) in &held[kind as usize] {
+                let there = lease.config().get(kind, name).map(|r| fingerprint_bytes(&r.body));
+                if there.is_some_and(|whole| whole != *print) {
+                    bail!("{id} holds another {name} than there is");
+                }
+            }
+        }
+    }
+    eprintln!("all {} proxies hold what a translation from nothing gives", nodes.len());
+    Ok(())
+}
+
+struct Results {
+    start: Table,
+    connect: Table,
+    steps: Table,
+}
+
+impl Results {
+    fn new() -> Self {
+        Self {
+            start: Table::new(
+                "The control plane starts",
+                &["services", "endpoints", "objects", "ready after", "cpu", "resident", "peak"],
+            ),
+            connect: Table::new(
+                "The proxies connect and get everything",
+                &[
+                    "proxies",
+                    "all after",
+                    "messages",
+                    "resources",
+                    "received",
+                    "cpu",
+                    "cpu a proxy",
+                    "cpu a GB",
+                    "resident",
+                    "peak",
+                    "cpu of the proxies",
+                ],
+            ),
+            steps: Table::new(
+                "Something changes (the middle of the rounds)",
+                &[
+                    "change",
+                    "seen by",
+                    "p50",
+                    "p99",
+                    "last",
+                    "messages",
+                    "resources",
+                    "received",
+                    "cpu",
+                    "peak",
+                    "cpu of the proxies",
+                ],
+            ),
+        }
+    }
+
+    fn tables(&self) -> [&Table; 3] {
+        [&self.start, &self.connect, &self.steps]
+    }
+
+    fn start(&mut self, options: &Options, objects: usize, server: &Server) {
+        let now = used(server.pid);
+        self.start.row(vec![
+            Cell::Count(options.services as u64),
+            Cell::Count(options.endpoints as u64),
+            Cell::Count(objects as u64),
+            Cell::Seconds(server.ready_after.map_or(0.0, |d| d.as_secs_f64())),
+            Cell::Seconds(now.cpu),
+            memory(now.resident),
+            memory(now.peak),
+        ]);
+    }
+
+    fn connect(&mut self, clients: usize, all: f64, outcome: &Outcome) {
+        let (total, cpu) = (total(&outcome.received), outcome.server);
+        self.connect.row(vec![
+            Cell::Count(clients as u64),
+            Cell::Seconds(all),
+            Cell::Count(total.messages),
+            Cell::Count(total.resources),
+            memory(total.bytes),
+            Cell::Seconds(cpu),
+            Cell::Seconds(cpu / clients as f64),
+            Cell::Seconds(cpu / (total.bytes.max(1) as f64 / 1e9)),
+            memory(outcome.resident),
+            memory(outcome.peak),
+            Cell::Seconds(outcome.own),
+        ]);
+    }
+
+    fn step(&mut self, name: &str, mut rounds: Vec<Outcome>) {
+        rounds.sort_by(|a, b| a.server.total_cmp(&b.server));
+        let middle = rounds.swap_remove(rounds.len() / 2);
+        let at = |part: f64| {
+            let last = middle.seconds.len().checked_sub(1)?;
+            Some(middle.seconds[((last + 1) as f64 * part).ceil() as usize - 1])
+        };
+        let seconds = |part| at(part).map_or(Cell::Text("-".into()), Cell::Seconds);
+        let total = total(&middle.received);
+        let by_kind: Vec<String> = middle.received.iter().map(|(kind, r)| format!("{kind} {}", r.messages)).collect();
+        self.steps.row(vec![
+            Cell::Text(name.to_owned()),
+            Cell::Count(middle.seconds.len() as u64),
+            seconds(0.5),
+            seconds(0.99),
+            seconds(1.0),
+            Cell::Text(by_kind.join(" ")),
+            Cell::Count(total.resources + total.removed),
+            Cell::Count(total.bytes),
+            Cell::Seconds(middle.server),
+            memory(middle.peak),
+            Cell::Seconds(middle.own),
+        ]);
+    }
+}
+
+fn memory(bytes: u64) -> Cell {
+    Cell::Memory(i64::try_from(bytes).unwrap_or(i64::MAX))
+}
+
+fn total(received: &BTreeMap<&'static str, proxies::Received>) -> proxies::Received {
+    received.values().fold(proxies::Received::default(), |all, one| proxies::Received {
+        messages: all.messages + one.messages,
+        resources: all.resources + one.resources,
+        removed: all.removed + one.removed,
+        bytes: all.bytes + one.bytes,
+    })
+}
