@@ -1,11 +1,12 @@
 # Everything that is done with this source tree. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help tools build test unit mesh demo bench fuzz cluster cluster-tools cluster-test lint fmt golden clean
+.PHONY: help tools opa build test unit mesh demo bench fuzz cluster cluster-tools cluster-test lint fmt golden clean
 
 CARGO ?= cargo
 # The tests name Envoy by this; it lies in a cache outside the source tree.
 export ENVOY ?= $(shell sh deploy/tools.sh --path)
+export OPA ?= $(shell sh deploy/opa.sh --path)
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -13,10 +14,13 @@ help: ## this list
 tools: ## install what is missing: iproute2 and iptables (apt), Envoy (pip, cached)
 	@sh deploy/tools.sh >/dev/null
 
+opa: ## build Open Policy Agent, which some tests let decide (Go, cached)
+	@sh deploy/opa.sh >/dev/null
+
 build: tools ## the release binary: target/release/mainsheet
 	$(CARGO) build --release --locked
 
-test: tools lint ## all tests: formatting, lints, unit tests, goldens, real Envoys, the demo
+test: tools opa lint ## all tests: formatting, lints, unit tests, goldens, real Envoys, the demo
 	$(CARGO) build --locked --bins --examples
 	$(CARGO) test --locked --lib --examples
 	$(CARGO) test --locked --test mesh
@@ -26,7 +30,7 @@ test: tools lint ## all tests: formatting, lints, unit tests, goldens, real Envo
 unit: ## the tests that need no Envoy and no root
 	$(CARGO) test --locked --lib
 
-mesh: tools ## the tests with real Envoys alone
+mesh: tools opa ## the tests with real Envoys alone
 	$(CARGO) build --locked --bins --examples
 	$(CARGO) test --locked --test mesh
 
@@ -50,7 +54,7 @@ bench: tools ## what pushes cost on meshes of growing size, certificates beside 
 	$(CARGO) build --locked --release --example echo
 	$(CARGO) bench --locked --bench agent
 
-fuzz: tools ## 50,000 worlds changed at random, which Envoy must accept, and a million requests, tokens and keys (FUZZ_…)
+fuzz: tools ## 50,000 worlds and as many policies, keys and templates, which Envoy must accept, and a million requests, tokens and keys (FUZZ_…)
 	FUZZ_INPUTS=$${FUZZ_INPUTS:-250000} $(CARGO) test --locked --lib -- fuzz
 	FUZZ_WORLDS=$${FUZZ_WORLDS:-50000} $(CARGO) test --locked --test mesh -- fuzz
 

@@ -369,6 +369,7 @@ fn key_options(keys: config::Keys) -> keys::Options {
         longest: Duration::from_secs(60),
         roots: keys.jwks_ca_file,
         blocked: keys.jwks_blocked_range,
+        trusting: keys.jwks_insecure_skip_verify,
     }
 }
 

@@ -20,6 +20,7 @@ mod names;
 mod network_filter;
 mod part;
 mod provenance;
+mod regex;
 mod route;
 mod secret;
 mod termination;

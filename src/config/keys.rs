@@ -19,4 +19,7 @@ pub struct Keys {
     /// Ranges of addresses that are never asked for keys.
     #[arg(long, env = "BLOCKED_CIDRS_IN_JWKS_URIS", value_name = "RANGE", value_delimiter = ',')]
     pub jwks_blocked_range: Vec<ipnet::IpNet>,
+    /// Take keys from servers whose certificates nobody vouches for, so that whoever is in between can sign tokens.
+    #[arg(long, env = "JWKS_RESOLVER_INSECURE_SKIP_VERIFY")]
+    pub jwks_insecure_skip_verify: bool,
 }

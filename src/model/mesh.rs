@@ -299,6 +299,12 @@ pub struct Features {
     pub http10: bool,
     /// `PILOT_JWT_ENABLE_REMOTE_JWKS`: proxies fetch the keys of issuers.
     pub keys_by_proxy: KeysByProxy,
+    /// `PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS`: several authorizers may be asked for one workload.
+    pub several_authorizers: bool,
+    /// `ENABLE_SELECTOR_BASED_K8S_GATEWAY_POLICY`: policies that name no gateway hold at gateways of the Gateway API too.
+    pub selectors_at_gateways: bool,
+    /// `PILOT_SKIP_VALIDATE_TRUST_DOMAIN`: clients of any trust domain are taken whose certificate the roots hold.
+    pub any_trust_domain: bool,
 }
 
 /// Whether proxies fetch the keys of issuers themselves.
@@ -325,6 +331,9 @@ impl Default for Features {
             unknown_names: 1024,
             http10: false,
             keys_by_proxy: KeysByProxy::Never,
+            several_authorizers: false,
+            selectors_at_gateways: true,
+            any_trust_domain: false,
         }
     }
 }

@@ -17,6 +17,11 @@ pub struct Reach {
 }
 
 impl Reach {
+    /// Whether it names gateways, or a proxy with these labels is of none.
+    pub fn names_gateways_of(&self, labels: &Labels) -> bool {
+        self.gateways.is_some() || !labels.contains_key(GATEWAY)
+    }
+
     /// Whether a proxy with these labels is reached; `own` says that it is in the policy's namespace.
     pub fn is_for(&self, labels: &Labels, own: bool) -> bool {
         match &self.gateways {

@@ -76,10 +76,13 @@ fn usable(key: &Value) -> Result<(), String> {
             algorithm(&["HS"])?;
             bytes("k").map(drop)
         }
-        "OKP" => match (text("crv"), bytes("x")?.len()) {
-            ("Ed25519", 32) => Ok(()),
-            _ => Err("of this kind only Ed25519 is taken".into()),
-        },
+        "OKP" => {
+            algorithm(&["EdDSA"])?;
+            match (text("crv"), text("alg"), bytes("x")?.len()) {
+                ("Ed25519", "" | "EdDSA", 32) => Ok(()),
+                _ => Err("of this kind only Ed25519 with EdDSA is taken".into()),
+            }
+        }
         other => Err(format!("the kind `{other}` is not RSA, EC, OKP or oct")),
     }
 }
@@ -98,6 +101,10 @@ mod tests {
         json!({"kty": "RSA", "e": "AQAB", "n": "qfsu3gvuZ8ZPgXBYWTmOAkOBSBvHXbYFz2yBcBhdRKFSbkgLZRrvvkGsDaUPKFJo1wvL-JrNAN2Y1DcBFcMP8YgEQjpsQ0ZJ8vh7z6vM1Yzv2Q9JcDBk2wDd3vY0h5iMt7QOYgpAtW6u_HSl9jqg0jG3rBq-r9uwV0RvDkT9eRc"})
     }
 
+    fn okp() -> Value {
+        json!({"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"})
+    }
+
     fn set(keys: &[Value]) -> String {
         json!({ "keys": keys }).to_string()
     }
@@ -110,9 +117,14 @@ mod tests {
     #[test]
     fn one_key_that_can_be_used_is_enough() {
         let strange = json!({"kty": "strange"});
-        for good in
-            [set(&[ec()]), set(&[rsa()]), set(&[strange.clone(), ec()]), set(&[json!({"kty": "oct", "k": "YQ=="})])]
-        {
+        for good in [
+            set(&[ec()]),
+            set(&[rsa()]),
+            set(&[okp()]),
+            set(&[with(okp(), "alg", json!("EdDSA"))]),
+            set(&[strange.clone(), ec()]),
+            set(&[json!({"kty": "oct", "k": "YQ=="})]),
+        ] {
             assert!(jwks(&good).is_ok(), "{good}");
         }
         for bad in [
@@ -124,6 +136,8 @@ mod tests {
             set(&[with(ec(), "alg", json!("ES384"))]),
             set(&[with(ec(), "crv", json!("secp256k1"))]),
             set(&[with(rsa(), "alg", json!("HS256"))]),
+            set(&[with(okp(), "alg", json!("ES256"))]),
+            set(&[with(okp(), "crv", json!("X25519"))]),
             set(&[with(rsa(), "n", json!("AQAB"))]),
             set(&[with(rsa(), "e", json!("AA"))]),
             set(&[json!({"kty": "oct", "k": ""})]),

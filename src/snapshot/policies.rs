@@ -6,7 +6,7 @@ use crate::{
     id::{Host, Namespace, ObjectRef, Shared},
     model::{
         AuthorizationPolicy, Authorizer, JwtRule, KeyLocator, KeySet, KeySource, KeysByProxy, Labels, ObjectKey,
-        PolicyAction, RequestAuthentication,
+        PolicyAction, Reach, RequestAuthentication,
     },
 };
 use imbl::OrdMap;
@@ -61,7 +61,7 @@ impl Snapshot {
             .scopes(namespace)
             .into_iter()
             .flat_map(|scope| within(&self.authorization_policies, scope))
-            .filter(|policy| policy.reach.is_for(labels, policy.namespace() == namespace))
+            .filter(|policy| self.reaches(&policy.reach, labels, policy.namespace() == namespace))
             .cloned()
             .collect();
         authorization.sort_by(|a, b| a.rank().cmp(&b.rank()));
@@ -73,13 +73,19 @@ impl Snapshot {
         Policies { authorization, authorizers, tokens: self.tokens(namespace, labels) }
     }
 
+    /// Whether a policy is for a workload with these labels; `own` says that it is of the policy's namespace.
+    fn reaches(&self, reach: &Reach, labels: &Labels, own: bool) -> bool {
+        let by_selector = self.mesh.features.selectors_at_gateways;
+        (by_selector || reach.names_gateways_of(labels)) && reach.is_for(labels, own)
+    }
+
     /// Whose tokens a workload takes, by issuer; of one issuer first what the workload's own namespace says.
     fn tokens(&self, namespace: &Namespace, labels: &Labels) -> Vec<TokenRule> {
         let scopes = self.scopes(namespace);
         let mut policies: Vec<_> = scopes
             .into_iter()
             .flat_map(|scope| within(&self.request_authentications, scope))
-            .filter(|policy| policy.reach.is_for(labels, policy.namespace() == namespace))
+            .filter(|policy| self.reaches(&policy.reach, labels, policy.namespace() == namespace))
             .collect();
         let wide = |p: &RequestAuthentication| (p.namespace() != namespace, p.reach.selector.is_empty());
         policies.sort_by(|a, b| (wide(a), a.rank()).cmp(&(wide(b), b.rank())));

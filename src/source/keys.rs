@@ -44,6 +44,8 @@ pub struct Options {
     pub roots: Vec<PathBuf>,
     /// Addresses that are never asked.
     pub blocked: Vec<IpNet>,
+    /// Certificates of servers are not looked at.
+    pub trusting: bool,
 }
 
 /// Fetches what the newest snapshot wants, until the store ends. Tells in `tried` which places were asked once.

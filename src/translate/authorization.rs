@@ -34,7 +34,13 @@ pub(super) type Filters = (Vec<Arc<Resource>>, Vec<Arc<Resource>>);
 
 /// The filters of the policies that ask somebody else, which come before tokens are looked at.
 pub(super) fn asking(view: &View<'_>, policies: &Policies, renderer: &dyn Renderer) -> Filters {
-    external_filters(policies, &trust_domains(view), renderer)
+    external_filters(policies, clear(view, policies), &trust_domains(view), renderer)
+}
+
+/// Whether it is clear who is to be asked: one authorizer, or each of several for its own rules, in the order of their
+/// names.
+fn clear(view: &View<'_>, policies: &Policies) -> bool {
+    policies.authorizers.len() == 1 || view.snapshot.mesh.features.several_authorizers
 }
 
 fn trust_domains(view: &View<'_>) -> Arc<[Arc<str>]> {
@@ -64,9 +70,14 @@ pub(super) fn filters(view: &View<'_>, policies: &Policies, renderer: &dyn Rende
     all
 }
 
-/// The filters of the policies that ask somebody else. Where they name several, all that they take is denied: nobody
-/// could say which of them is to be asked first.
-fn external_filters(policies: &Policies, trust_domains: &Arc<[Arc<str>]>, renderer: &dyn Renderer) -> Filters {
+/// The filters of the policies that ask somebody else. Where they name several, all that they take is denied unless the
+/// mesh's operator says that it is `clear` which of them is to be asked first.
+fn external_filters(
+    policies: &Policies,
+    clear: bool,
+    trust_domains: &Arc<[Arc<str>]>,
+    renderer: &dyn Renderer,
+) -> Filters {
     let mut all = Filters::default();
     for (name, authorizer) in &policies.authorizers {
         let own = |p: &&Shared<AuthorizationPolicy>| !p.dry_run && p.action == PolicyAction::Custom(name.clone());
@@ -82,7 +93,7 @@ fn external_filters(policies: &Policies, trust_domains: &Arc<[Arc<str>]>, render
             trust_domains: trust_domains.clone(),
         };
         for (over, to) in [(Over::Requests, &mut all.0), (Over::Connections, &mut all.1)] {
-            let (authorizer, host) = match authorizer.as_ref().filter(|_| policies.authorizers.len() == 1) {
+            let (authorizer, host) = match authorizer.as_ref().filter(|_| clear) {
                 Some((authorizer, _)) if over == Over::Connections && !asks_of_connections(authorizer) => continue,
                 Some((authorizer, host)) => (authorizer.clone(), host.clone()),
                 None => {
@@ -105,40 +116,59 @@ fn asks_of_connections(authorizer: &Authorizer) -> bool {
 
 /// What of the policies has no meaning at ports that take bytes, and what comes of it.
 pub(super) fn on_bytes(policies: &Policies, ports: &BTreeSet<u16>) -> Vec<Problem> {
-    let mut all = Vec::new();
-    for (policy, rule) in policies.authorization.iter().flat_map(|p| p.rules.iter().map(move |rule| (p, rule))) {
-        let requests = rule.sources.iter().flatten().any(SourceCheck::needs_requests)
-            || rule.operations.iter().flatten().any(OperationCheck::needs_requests);
-        let named = |port: &u16| {
-            rule.operations.iter().any(|list| {
-                list.iter().all(|check| match check {
-                    OperationCheck::Port(values) => {
-                        (values.any.is_empty() || values.any.contains(port)) && !values.none.contains(port)
-                    }
-                    _ => true,
-                })
-            })
-        };
-        let met: Vec<String> = ports.iter().filter(|port| requests && named(port)).map(u16::to_string).collect();
-        if met.is_empty() {
-            continue;
-        }
-        let effect = match policy.action {
-            PolicyAction::Allow => "it allows no connection there",
-            _ => "it takes connections there without asking for that",
-        };
-        let message = format!(
-            "asks for what only requests have, which port {} of the workload does not take, so {effect}; name the ports that it \
-             is for in to.operation.ports",
-            met.join(", "),
-        );
-        all.push(Problem::warning(&policy.source, FieldPath::new("spec.rules").index(rule.at), message));
+    let rules = policies.authorization.iter().flat_map(|policy| policy.rules.iter().map(move |rule| (policy, rule)));
+    rules.filter_map(|(policy, rule)| rule_on_bytes(policies, policy, rule, ports)).collect()
+}
+
+fn rule_on_bytes(
+    policies: &Policies,
+    policy: &AuthorizationPolicy,
+    rule: &PolicyRule,
+    ports: &BTreeSet<u16>,
+) -> Option<Problem> {
+    let met: Vec<String> = ports.iter().filter(|port| may_be_at(rule, **port)).map(u16::to_string).collect();
+    let (met, at) = (met.join(", "), FieldPath::new("spec.rules").index(rule.at));
+    if met.is_empty() {
+        return None;
     }
-    all
+    if let PolicyAction::Custom(name) = &policy.action
+        && !policy.dry_run
+        && let Some(Some((authorizer, _))) = policies.authorizers.get(name)
+        && !asks_of_connections(authorizer)
+    {
+        let message = format!(
+            "`{name}` is asked over HTTP, so nobody is asked about the connections to port {met} of the workload, which \
+             get through; let it be asked by gRPC, or deny those connections by another policy"
+        );
+        return Some(Problem::warning(&policy.source, at, message));
+    }
+    let of_requests = rule.sources.iter().flatten().any(SourceCheck::needs_requests)
+        || rule.operations.iter().flatten().any(OperationCheck::needs_requests);
+    let effect = match policy.action {
+        PolicyAction::Allow => "it allows no connection there",
+        _ => "it takes connections there without asking for that",
+    };
+    let message = format!(
+        "asks for what only requests have, which port {met} of the workload does not take, so {effect}; name the ports \
+         that it is for in to.operation.ports"
+    );
+    of_requests.then(|| Problem::warning(&policy.source, at, message))
+}
+
+/// Whether a rule may take what comes to a port.
+fn may_be_at(rule: &PolicyRule, port: u16) -> bool {
+    let of_port = |check: &OperationCheck| match check {
+        OperationCheck::Port(values) => {
+            (values.any.is_empty() || values.any.contains(&port)) && !values.none.contains(&port)
+        }
+        _ => true,
+    };
+    rule.operations.iter().any(|list| list.iter().all(of_port))
 }
 
 /// What is wrong with the policies that ask somebody else.
-pub(super) fn problems(policies: &Policies) -> Vec<Problem> {
+pub(super) fn problems(view: &View<'_>, policies: &Policies) -> Vec<Problem> {
+    let clear = clear(view, policies);
     let mut all = Vec::new();
     for policy in &policies.authorization {
         let PolicyAction::Custom(name) = &policy.action else { continue };
@@ -152,10 +182,10 @@ pub(super) fn problems(policies: &Policies) -> Vec<Problem> {
                  the mesh's extensionProviders whose service exists"
             );
             all.push(Problem::error(&policy.source, at, message));
-        } else if policies.authorizers.len() > 1 {
+        } else if !clear {
             let message = format!(
                 "other policies for the same workload ask another than `{name}`, so all that their rules take is \
-                 denied; let all name the same"
+                 denied; let all name the same, or set PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS"
             );
             all.push(Problem::error(&policy.source, at, message));
         }

@@ -41,7 +41,7 @@ pub(super) fn problems(view: &View<'_>) -> Vec<Problem> {
     let bytes: BTreeSet<u16> =
         bytes.filter(|t| !t.protocol.is_http() && t.protocol != Protocol::Auto).map(|t| t.target).collect();
     let of = |policies: &Shared<Policies>| {
-        [authorization::problems(policies), authorization::on_bytes(policies, &bytes), tokens::problems(policies)]
+        [authorization::problems(view, policies), authorization::on_bytes(policies, &bytes), tokens::problems(policies)]
             .concat()
     };
     view.key.policies.iter().flat_map(of).collect()

@@ -30,7 +30,7 @@ const CIPHERS: [&str; 6] = [
 /// Mutual TLS that the proxy ends: clients show a certificate of the trust domain, or of one that counts as it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct MutualTls {
-    /// The trust domains of the clients.
+    /// The trust domains of the clients; empty for any.
     trust_domains: Vec<Arc<str>>,
     /// Where the proxy's own certificate comes from.
     identity: IdentitySource,
@@ -43,7 +43,10 @@ impl MutualTls {
     pub(super) fn of(view: &View<'_>) -> Self {
         let mesh = &view.snapshot.mesh;
         Self {
-            trust_domains: mesh.trust_domains().cloned().collect(),
+            trust_domains: match mesh.features.any_trust_domain {
+                true => Vec::new(),
+                false => mesh.trust_domains().cloned().collect(),
+            },
             identity: view.key.identity,
             settings: mesh.mtls.clone(),
         }

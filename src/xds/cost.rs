@@ -2,6 +2,7 @@
 //! benchmarks.
 
 #[path = "../../benches/mesh/changes.rs"]
+#[allow(dead_code, reason = "the benchmarks use the rest")]
 mod changes;
 #[path = "../../benches/mesh/fleet.rs"]
 #[allow(dead_code, reason = "the benchmarks use the rest")]
@@ -92,4 +93,40 @@ fn translating_a_change_costs_the_same_however_many_see_it() {
 fn a_change_that_nobody_sees_sends_nothing_and_renders_nothing() {
     let unseen = cost(100, 50, |_| changes::unseen_change(false));
     assert_eq!((unseen.rendered, unseen.sent), (0, fleet::Sent::default()));
+}
+
+/// A mesh of ten services in one namespace, whose policies are each for the pods of one of so many apps.
+fn guarded(policies: usize, apps: usize) -> (Shape, Snapshot) {
+    let shape = Shape { namespaces: 1, virtual_services: 0, destination_rules: 0, ..Shape::of(10) };
+    let policies = (0..policies).map(|n| changes::policy(n, Some(n % apps), "POST"));
+    (shape, Snapshot::new(Mesh::default()).apply(changes::changes(shape.objects().chain(policies))))
+}
+
+#[test]
+fn policies_for_others_cost_a_proxy_nothing() {
+    let connect = |policies: usize, apps: usize| {
+        let (shape, world) = guarded(policies, apps);
+        Fleet::connect([shape.proxy(0)], &Arc::new(world)).counts()
+    };
+    // Ten policies are for the proxy's app, and 990 for others.
+    assert_eq!(connect(10, 1), connect(1_000, 100));
+}
+
+#[test]
+fn a_policy_that_changes_is_pushed_to_the_proxies_alone_that_it_selects() {
+    let change = |streams: usize| {
+        let (shape, world) = guarded(1_000, 10);
+        let world = Arc::new(world);
+        let mut fleet = Fleet::connect((0..streams).map(|n| shape.proxy(n)), &world);
+        let before = fleet.counts();
+        fleet.push(&Arc::new(world.apply(changes::changes([changes::policy(0, Some(0), "PUT")]))));
+        fleet.counts() - before
+    };
+    // Ten pods of each of ten services: ten proxies in a hundred are of the app.
+    let (ten, hundred) = (change(10), change(100));
+    assert_eq!((ten.sent.messages, ten.sent.resources), (1, 1), "{ten:?}");
+    assert_eq!((hundred.sent.messages, hundred.sent.resources), (10, 10), "{hundred:?}");
+    assert_eq!(hundred.sent.bytes, 10 * ten.sent.bytes, "{hundred:?}");
+    // The filter for requests, that for connections, and the listener that has them.
+    assert_eq!((ten.rendered, hundred.rendered), (3, 3), "{ten:?} {hundred:?}");
 }

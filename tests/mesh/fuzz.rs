@@ -25,7 +25,7 @@ use std::{
 };
 
 /// Texts that are something to some field and nonsense to others.
-const TEXTS: &[&str] = &[
+pub(crate) const TEXTS: &[&str] = &[
     "",
     " ",
     "*",
@@ -122,7 +122,7 @@ const NUMBERS: &[f64] = &[
 ];
 
 /// Random numbers that follow from a seed (SplitMix64).
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
     fn next(&mut self) -> u64 {
@@ -133,11 +133,11 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         usize::try_from(self.next() % n.max(1) as u64).expect("smaller than n")
     }
 
-    fn one_of<'a, T>(&mut self, all: &'a [T]) -> &'a T {
+    pub(crate) fn one_of<'a, T>(&mut self, all: &'a [T]) -> &'a T {
         &all[self.below(all.len())]
     }
 }
@@ -154,10 +154,6 @@ type Corpus = BTreeMap<String, Vec<Value>>;
 
 #[test]
 fn worlds_changed_at_random_are_translated_and_envoy_accepts_what_comes_of_them() {
-    let number = |name: &str, default: u64| {
-        std::env::var(name)
-            .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
-    };
     let (worlds, judged, start) = (number("FUZZ_WORLDS", 1500), number("FUZZ_JUDGED", 15), number("FUZZ_SEED", 1));
     let seeds = seeds();
     let mut corpus = Corpus::new();
@@ -189,6 +185,11 @@ fn worlds_changed_at_random_are_translated_and_envoy_accepts_what_comes_of_them(
         failed.push(format!("FUZZ_SEED={n}, from {}, kept as {}: {why}", seed.name, kept.display()));
     }
     assert!(failed.is_empty(), "{} of {worlds} worlds failed:\n{}", failed.len(), failed.join("\n"));
+}
+
+/// A number in the environment.
+pub(crate) fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
 
 fn seeds() -> Vec<Seed> {

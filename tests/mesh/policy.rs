@@ -4,8 +4,12 @@
 mod authorizers;
 mod differential;
 mod evaluator;
+mod evasion;
+mod fuzz;
 mod matrix;
+mod reach;
 mod refusals;
 mod rig;
+mod schema;
 mod token;
 mod tokens;

@@ -10,6 +10,8 @@ use std::{net::IpAddr, sync::Arc};
 
 /// The longest template of a path that Envoy takes.
 const MAX_TEMPLATE: usize = 256;
+/// The longest value that is taken: some become regular expressions, which Envoy takes up to a size.
+const MAX_VALUE: usize = 4096;
 /// How many service accounts a list may have.
 const MAX_ACCOUNTS: usize = 16;
 
@@ -60,6 +62,9 @@ impl Reader<'_, '_> {
         for (i, text) in texts.iter().enumerate() {
             let value = match text.as_str() {
                 "" => Err("is empty; write a value, or leave it out".into()),
+                text if text.len() > MAX_VALUE => {
+                    Err(format!("is longer than the {MAX_VALUE} letters that are allowed"))
+                }
                 text => read(text),
             };
             match value {

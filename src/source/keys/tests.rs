@@ -67,6 +67,7 @@ fn options() -> Options {
         longest: Duration::from_millis(40),
         roots: Vec::new(),
         blocked: Vec::new(),
+        trusting: false,
     }
 }
 
@@ -216,5 +217,7 @@ async fn over_https_a_server_must_have_a_certificate_of_a_trusted_authority() {
     assert_eq!(trusting.get(&url).await.as_deref(), Ok(KEYS));
     let refused = Client::new(&options()).get(&url).await.unwrap_err();
     assert!(refused.starts_with("TLS"), "{refused}");
+    let blind = Client::new(&Options { trusting: true, ..options() });
+    assert_eq!(blind.get(&url).await.as_deref(), Ok(KEYS), "who wants no proof gets none");
     std::fs::remove_dir_all(&dir).unwrap();
 }

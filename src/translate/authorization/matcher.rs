@@ -10,13 +10,14 @@ use crate::{
                 route::v3::{HeaderMatcher, header_matcher::HeaderMatchSpecifier},
             },
             r#type::matcher::v3::{
-                ListMatcher, MetadataMatcher, OrMatcher, RegexMatcher, StringMatcher, ValueMatcher, list_matcher,
+                ListMatcher, MetadataMatcher, OrMatcher, StringMatcher, ValueMatcher, list_matcher,
                 metadata_matcher::{PathSegment, path_segment::Segment},
                 string_matcher::MatchPattern,
                 value_matcher,
             },
         },
     },
+    translate::regex,
 };
 use ipnet::IpNet;
 
@@ -44,8 +45,8 @@ pub(super) fn exact(text: String) -> StringMatcher {
 }
 
 /// A text that a regular expression takes as a whole.
-pub(super) fn regex(regex: String) -> StringMatcher {
-    text_matcher(MatchPattern::SafeRegex(RegexMatcher { regex, ..Default::default() }))
+pub(super) fn regex(text: String) -> StringMatcher {
+    text_matcher(MatchPattern::SafeRegex(regex::matcher(text)))
 }
 
 fn text_matcher(pattern: MatchPattern) -> StringMatcher {

@@ -17,6 +17,7 @@ use crate::{
             },
         },
     },
+    translate::regex,
 };
 use std::sync::Arc;
 
@@ -106,7 +107,7 @@ pub(super) fn string(comparison: &StringMatch) -> StringMatcher {
 
 /// A regular expression.
 pub(super) fn regex(text: &str) -> RegexMatcher {
-    RegexMatcher { regex: text.to_owned(), ..Default::default() }
+    regex::matcher(text)
 }
 
 fn path(uri: Option<&StringMatch>) -> PathSpecifier {

@@ -23,7 +23,7 @@ pub(crate) use envoy::Envoy;
 pub(crate) use network::{Network, Place, may_make_namespaces};
 pub(crate) use pod::Pod;
 pub(crate) use process::{Launch, Process, User, command};
-pub(crate) use run::{Run, run};
+pub(crate) use run::{MARK, Run, run};
 pub(crate) use world::{Workload, World};
 
 use std::time::{Duration, Instant};

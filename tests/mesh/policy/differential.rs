@@ -136,8 +136,10 @@ fn ask(chance: &mut Chance) -> Ask {
             "groups": chance.pick(&[json!(["g1", "g2"]), json!("g3"), json!([])]),
             "realm": { "roles": chance.pick(&[json!(["writer"]), json!("reader")]) } }))
     });
+    let bytes = chance.of(4) == 0;
     Ask {
-        bytes: chance.of(4) == 0,
+        bytes,
+        h2: !bytes && chance.of(3) == 0,
         identity,
         sni: identity.is_some().then(|| chance.pick(&NAMES)),
         from: chance.pick(&[2, 9, 77]),
@@ -146,6 +148,7 @@ fn ask(chance: &mut Chance) -> Ask {
         host: Some(chance.pick(&["a.example", "A.EXAMPLE", "b.example", "b.example:80", "other"])),
         headers,
         token,
+        body: None,
     }
 }
 

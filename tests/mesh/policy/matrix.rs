@@ -1,8 +1,8 @@
-//! Each field of an AuthorizationPolicy, held and not: as what is asked for and as what is not wanted, in ALLOW and in
-//! DENY, for requests and, where it has a meaning, for connections.
+//! Each field of a rule of an AuthorizationPolicy, met, missed and absent: as what is asked for and as what is not
+//! wanted, in ALLOW and in DENY, for requests and connections, before a sidecar's workload and at a gateway.
 
 use super::{
-    rig::{Ask, Rig},
+    rig::{Ask, Rig, Setup},
     token::{Token, authentication},
 };
 use serde_json::json;
@@ -18,6 +18,22 @@ struct Row {
     meets: Ask,
     misses: Ask,
 }
+
+/// A field's attribute is not there at all in a request that says nothing.
+const ABSENT: [&str; 12] = [
+    "source.principals",
+    "source.namespaces",
+    "source.serviceAccounts",
+    "source.trustDomains",
+    "source.requestPrincipals",
+    "when.source.namespace",
+    "when.source.principal",
+    "when.source.serviceAccount",
+    "when.source.trustDomain",
+    "when.connection.sni",
+    "when.request.auth.",
+    "when.request.headers",
+];
 
 fn row(field: &'static str, value: &'static str, requests: bool, meets: Ask, misses: Ask) -> Row {
     Row { field, value, requests, meets, misses }
@@ -130,46 +146,92 @@ fn policy(row: &Row, action: &str, negated: bool) -> String {
     )
 }
 
-#[test]
-fn each_field_lets_through_and_refuses_what_it_says() {
+/// The fields of the schema that a row is about.
+pub(super) fn fields() -> Vec<String> {
+    let of = |row: Row| {
+        let (section, field) = row.field.split_once('.').expect("a section");
+        let not = format!("not{}{}", field[..1].to_uppercase(), &field[1..]);
+        match section {
+            "source" => [field, &not].map(|field| format!("rules[].from[].source.{field}[]")).to_vec(),
+            "operation" => [field, &not].map(|field| format!("rules[].to[].operation.{field}[]")).to_vec(),
+            _ => ["key", "values[]", "notValues[]"].map(|field| format!("rules[].when[].{field}")).to_vec(),
+        }
+    };
+    rows().into_iter().flat_map(of).collect()
+}
+
+/// What is sent in a cell, and whether the field is met: once met, once missed, and once without the attribute.
+fn asks(row: &Row) -> Vec<(Ask, bool)> {
+    // The port and the address of the server are the same whoever asks.
+    let always = row.value == "PORT" || row.field == "when.destination.ip";
+    let mut asks = vec![(row.meets.clone(), true), (row.misses.clone(), always)];
+    if ABSENT.iter().any(|field| row.field.starts_with(field)) {
+        asks.push((Ask::default(), false));
+    }
+    asks
+}
+
+/// The status of an answer to a row's request or connection in a world of one policy.
+fn wanted(row: &Row, (action, negated): (&str, bool), ask: &Ask, met: bool) -> u16 {
+    // Connections have no headers.
+    let met = met && (!ask.bytes || ask.headers.is_empty());
+    let through = match (ask.bytes && row.requests, action) {
+        // Nothing of it means anything: the rule of ALLOW takes nothing, that of DENY everything.
+        (true, _) => false,
+        (false, "ALLOW") => met != negated,
+        (false, _) => met == negated,
+    };
+    match (through, ask.bytes) {
+        (true, _) => 200,
+        (false, true) => 0,
+        (false, false) => 403,
+    }
+}
+
+/// Sends what each cell is about, and returns how many there are.
+fn judge(gateway: bool) -> usize {
     let rows = rows();
     let kinds = [("ALLOW", false), ("ALLOW", true), ("DENY", false), ("DENY", true)];
-    let cells: Vec<_> = rows.iter().flat_map(|row| kinds.map(|(action, negated)| (row, action, negated))).collect();
-    let worlds: Vec<String> = cells
-        .iter()
-        .map(|(row, action, negated)| format!("{}{}", authentication(""), policy(row, action, *negated)))
-        .collect();
-    let rig = Rig::new(&worlds, &[FRONT, BACK], None);
+    let cells: Vec<_> = rows.iter().flat_map(|row| kinds.map(|kind| (row, kind))).collect();
+    let world = |(row, (action, negated)): &(&Row, (&str, bool))| {
+        format!("{}{}", authentication(""), policy(row, action, *negated))
+    };
+    let worlds: Vec<String> = cells.iter().map(world).collect();
+    let rig = Rig::of(&Setup { worlds: &worlds, identities: &[FRONT, BACK], gateway, ..Setup::default() });
     let (mut count, mut wrong) = (0, Vec::new());
-    for (world, (row, action, negated)) in cells.iter().enumerate() {
-        // The port and the address of the server are the same whoever asks.
-        let always = row.value == "PORT" || row.field == "when.destination.ip";
-        for (ask, met) in [(&row.meets, true), (&row.misses, always)] {
-            for bytes in [false, true] {
-                // Connections have no headers.
-                let met = met && (!bytes || ask.headers.is_empty());
-                let through = match (bytes && row.requests, *action) {
-                    // Nothing of it means anything: the rule of ALLOW takes nothing, that of DENY everything.
-                    (true, _) => false,
-                    (false, "ALLOW") => met != *negated,
-                    (false, _) => met == *negated,
-                };
-                let ask = Ask { bytes, ..ask.clone() };
-                let status = rig.ask(world, &ask).status;
-                let wanted = match (through, bytes) {
-                    (true, _) => 200,
-                    (false, true) => 0,
-                    (false, false) => 403,
-                };
-                count += 1;
-                if status != wanted {
-                    wrong.push(format!(
-                        "{} {} {action} negated: {negated}: {status}, not {wanted}: {ask:?}",
-                        row.field, row.value
-                    ));
-                }
+    for (world, (row, kind)) in cells.iter().enumerate() {
+        for ((ask, met), bytes) in asks(row).into_iter().flat_map(|ask| [(ask.clone(), false), (ask, true)]) {
+            let ask = Ask { bytes, ..ask };
+            let (status, wanted) = (rig.ask(world, &ask).status, wanted(row, *kind, &ask, met));
+            count += 1;
+            if status != wanted {
+                wrong.push(format!("{} {} {kind:?}: {status}, not {wanted}: {ask:?}", row.field, row.value));
             }
         }
     }
     assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n"));
+    count
+}
+
+#[test]
+fn each_field_lets_through_and_refuses_what_it_says_before_a_workload() {
+    assert!(judge(false) > 800);
+}
+
+#[test]
+fn each_field_lets_through_and_refuses_what_it_says_at_a_gateway() {
+    assert!(judge(true) > 800);
+}
+
+#[test]
+fn ten_thousand_principals_are_within_what_envoy_takes() {
+    let mut principals: Vec<String> = (0..9_999).map(|n| format!("cluster.local/ns/ns-{n}/sa/account-{n}")).collect();
+    principals.push(FRONT.to_owned());
+    let rule = format!("  rules: [{{from: [{{source: {{principals: {}}}}}]}}]\n", json!(principals));
+    let rig = Rig::new(&[super::refusals::policy("long", &rule)], &[FRONT, BACK], None);
+    for bytes in [false, true] {
+        let status = |identity| rig.ask(0, &Ask { bytes, identity, ..Ask::default() }).status;
+        let refused = if bytes { 0 } else { 403 };
+        assert_eq!([status(Some(FRONT)), status(Some(BACK)), status(None)], [200, refused, refused]);
+    }
 }

@@ -7,13 +7,22 @@ use serde_json::{Value, json};
 /// The secret that tokens are signed with.
 const SECRET: &[u8] = b"a secret of tests that is long enough";
 
-/// A RequestAuthentication for the tokens of `iss`.
-pub(crate) fn authentication(more: &str) -> String {
-    let keys = json!({ "keys": [{ "kty": "oct", "alg": "HS256", "kid": "k", "k": URL_SAFE_NO_PAD.encode(SECRET) }] });
+/// The set of keys that has it.
+pub(crate) fn keys() -> String {
+    json!({ "keys": [{ "kty": "oct", "alg": "HS256", "kid": "k", "k": URL_SAFE_NO_PAD.encode(SECRET) }] }).to_string()
+}
+
+/// A RequestAuthentication with these rules.
+pub(crate) fn rules(rules: &str) -> String {
     format!(
         "---\napiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {{name: tokens, namespace: shop}}\n\
-         spec:\n  jwtRules:\n  - issuer: iss\n    jwks: '{keys}'\n    forwardOriginalToken: true\n{more}"
+         spec:\n  jwtRules:\n{rules}"
     )
+}
+
+/// A RequestAuthentication for the tokens of `iss`.
+pub(crate) fn authentication(more: &str) -> String {
+    rules(&format!("  - issuer: iss\n    jwks: '{}'\n    forwardOriginalToken: true\n{more}", keys()))
 }
 
 /// A token: what it says, and how it is signed.
