@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tokio::{task::JoinHandle, time};
+use tokio::{sync::watch, task::JoinHandle, time};
 
 const WORLD: &str = r#"
 apiVersion: v1
@@ -44,6 +44,7 @@ fn service(number: usize) -> Value {
 /// How many services of the namespace `many` each world had that was published, until it is stopped.
 struct Counts {
     seen: Arc<Mutex<BTreeSet<usize>>>,
+    snapshots: watch::Receiver<Arc<mainsheet::snapshot::Snapshot>>,
     task: JoinHandle<()>,
 }
 
@@ -60,11 +61,14 @@ impl Counts {
                 }
             }
         });
-        Self { seen, task }
+        Self { seen, snapshots: watching.reader.snapshots.clone(), task }
     }
 
     fn stop(self) -> BTreeSet<usize> {
         self.task.abort();
+        // The last world may not have been noted yet.
+        let last = many(&self.snapshots.borrow());
+        self.seen.lock().expect("a lock").insert(last);
         self.seen.lock().expect("a lock").clone()
     }
 }
