@@ -1,7 +1,7 @@
 # Everything that is done with this source tree. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help tools opa build test unit mesh demo bench fuzz cluster cluster-tools cluster-test lint fmt golden clean
+.PHONY: help tools opa build test unit mesh demo bench fleet fuzz cluster cluster-tools cluster-test lint fmt golden clean
 
 CARGO ?= cargo
 # The tests name Envoy by this; it lies in a cache outside the source tree.
@@ -53,6 +53,9 @@ bench: tools ## what pushes cost on meshes of growing size, certificates beside 
 	$(CARGO) bench --locked --bench sign
 	$(CARGO) build --locked --release --example echo
 	$(CARGO) bench --locked --bench agent
+
+fleet: ## proxies over real connections and what they cost (FLEET="--services 1000 --clients 500 --entries")
+	$(CARGO) bench --locked --bench fleet -- $(FLEET)
 
 fuzz: tools ## 50,000 worlds and as many policies, keys and templates, which Envoy must accept, and a million requests, tokens and keys (FUZZ_…)
 	FUZZ_INPUTS=$${FUZZ_INPUTS:-250000} $(CARGO) test --locked --lib -- fuzz
