@@ -21,6 +21,7 @@ use crate::{
     xds::{self, DebugHook, Registry, Server},
 };
 use anyhow::{Context as _, Result, anyhow, bail};
+use axum::Router;
 use identity::Identity;
 use origin::Origin;
 use std::{
@@ -138,7 +139,10 @@ impl App {
     pub async fn run(self, mut stop: impl AsyncFnMut()) -> Result<()> {
         let limit = self.options.serving.shutdown_duration;
         let (down, shutdown) = watch::channel(false);
-        let Running { mut background, mut servers, registry } = self.start(shutdown).await?;
+        let Running { mut background, mut servers, registry } = tokio::select! {
+            () = stop() => return Ok(()),
+            running = self.start(shutdown) => running?,
+        };
         tokio::select! {
             () = stop() => {}
             Some(ended) = background.join_next() => return Err(early(ended)),
@@ -170,8 +174,11 @@ impl App {
         let place = input.place.clone();
         let origin = Origin::new(input, context.clone(), cluster);
         let (pending, waiting) = watch::channel(vec![origin.name().to_owned()]);
+        let mut servers = Tasks::new();
+        let pages = Pages::serve(&mut servers, [("HTTP", http), ("monitoring", monitoring)], (&shutdown, &waiting));
         // An authority is made before anything is served, and is then told what it is for by the settings themselves.
-        let opened = identity::open(&authority, &place, &origin).await?;
+        let opened =
+            identity::open(&authority, &place, &origin, &|what| drop(pending.send_replace(vec![what]))).await?;
         let identity = opened.map(|opened| Identity::new(&authority, &place, &reader, opened)).transpose()?;
         let served = identity.as_ref().map(Identity::secrets);
         let age = authority.max_stream_age;
@@ -201,7 +208,6 @@ impl App {
         background
             .spawn(async { ("reading the objects", origin.watch(writer, pending, synced).await.map_err(Into::into)) });
 
-        let mut servers = Tasks::new();
         if let Some(client) = client {
             let options = writer_options(writing, client, context, identity.as_ref().map(Identity::roots));
             servers.spawn(write(options, shutdown.clone(), waiting.clone()));
@@ -229,16 +235,38 @@ impl App {
             let serve = serve_grpc(server, listener, shutdown.clone(), waiting);
             servers.spawn(async { ("gRPC", serve.await) });
         }
-        let pages = [("HTTP", http, debug::http(debug.clone())), ("monitoring", monitoring, debug::monitoring(debug))];
-        for (name, listener, pages) in pages {
-            let Some(listener) = listener else { continue };
-            let mut shutdown = shutdown.clone();
-            let down = async move { drop(shutdown.wait_for(|down| *down).await) };
-            let pages = pages.into_make_service_with_connect_info::<SocketAddr>();
-            let serve = axum::serve(listener, pages).with_graceful_shutdown(down).into_future();
-            servers.spawn(async move { (name, serve.await.map_err(Into::into)) });
-        }
+        pages.open([debug::http(debug.clone()), debug::monitoring(debug)]);
         Ok(Running { background, servers, registry })
+    }
+}
+
+/// The pages over HTTP, which answer from the beginning: until they are open, with what is waited for.
+struct Pages([Arc<OnceLock<Router>>; 2]);
+
+impl Pages {
+    fn serve(
+        servers: &mut Tasks,
+        listeners: [(&'static str, Option<TcpListener>); 2],
+        (shutdown, waiting): (&watch::Receiver<bool>, &watch::Receiver<Vec<String>>),
+    ) -> Self {
+        Self(listeners.map(|(name, listener)| {
+            let pages = Arc::default();
+            if let Some(listener) = listener {
+                let mut shutdown = shutdown.clone();
+                let down = async move { drop(shutdown.wait_for(|down| *down).await) };
+                let answers = debug::once_open(Arc::clone(&pages), waiting.clone());
+                let answers = answers.into_make_service_with_connect_info::<SocketAddr>();
+                let serve = axum::serve(listener, answers).with_graceful_shutdown(down).into_future();
+                servers.spawn(async move { (name, serve.await.map_err(Into::into)) });
+            }
+            pages
+        }))
+    }
+
+    fn open(&self, pages: [Router; 2]) {
+        for (closed, open) in self.0.iter().zip(pages) {
+            closed.get_or_init(|| open);
+        }
     }
 }
 

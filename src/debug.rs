@@ -22,14 +22,19 @@ use crate::{
 };
 use axum::{
     Router,
-    extract::{ConnectInfo, Query, State},
+    extract::{self, ConnectInfo, Query, State},
     http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::get,
 };
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
 use tokio::sync::watch;
+use tower::ServiceExt as _;
 
 /// What the pages show.
 #[derive(Clone, Debug)]
@@ -94,6 +99,18 @@ pub fn http(debug: Debug) -> Router {
     Router::new().route("/ready", get(ready)).merge(pages_of(&debug)).with_state(debug)
 }
 
+/// These pages, once they are there; until then all are 503 and say what is waited for.
+pub fn once_open(pages: Arc<OnceLock<Router>>, pending: watch::Receiver<Vec<String>>) -> Router {
+    Router::new().fallback(async move |request: extract::Request| match pages.get() {
+        Some(pages) => pages.clone().oneshot(request).await.into_response(),
+        None => waiting(&pending.borrow()),
+    })
+}
+
+fn waiting(pending: &[String]) -> Response {
+    page::refuse(StatusCode::SERVICE_UNAVAILABLE, format!("waiting for {}\n", pending.join(", ")))
+}
+
 fn pages_of(_: &Debug) -> Router<Debug> {
     Router::new().route("/debug", get(|| async { page::index(PAGES) })).route("/debug/{page}", get(show))
 }
@@ -108,8 +125,7 @@ fn version() -> String {
 async fn ready(State(debug): State<Debug>) -> Response {
     let pending = debug.pending.borrow().clone();
     if !pending.is_empty() {
-        let text = format!("waiting for {}\n", pending.join(", "));
-        return page::refuse(StatusCode::SERVICE_UNAVAILABLE, text);
+        return waiting(&pending);
     }
     match debug.cluster.as_ref().and_then(Health::lost) {
         None => StatusCode::OK.into_response(),

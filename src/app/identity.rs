@@ -61,8 +61,13 @@ pub(super) struct Opened {
 }
 
 /// Opens the authority of the options, or makes it for the mesh's trust domain; none where there is neither a directory
-/// nor a cluster to keep it in.
-pub(super) async fn open(options: &Authority, place: &Place, origin: &Origin) -> Result<Option<Opened>> {
+/// nor a cluster to keep it in. Says what it waits for.
+pub(super) async fn open(
+    options: &Authority,
+    place: &Place,
+    origin: &Origin,
+    waits: &(dyn Fn(String) + Sync),
+) -> Result<Option<Opened>> {
     let (storage, name): (Arc<dyn Storage>, String) = match (&options.ca_dir, origin.client()) {
         (Some(dir), _) => (Arc::new(Directory::new(dir)), format!("--ca-dir {}", dir.display())),
         (None, Some(client)) if options.ca_server => {
@@ -72,20 +77,22 @@ pub(super) async fn open(options: &Authority, place: &Place, origin: &Origin) ->
     };
     let key = options.ca_key.parse().map_err(|e| anyhow!("--ca-key: {e}"))?;
     let root_ttl = options.ca_root_ttl.as_secs();
-    let mesh = origin.mesh().await?;
+    let mesh = origin.mesh(waits).await?;
     let made = || Ok(ca::Options { trust_domain: mesh.trust_domain.to_string(), key, root_ttl });
     let keeper = loop {
         match Keeper::open(storage.clone(), made) {
             // An API server that does not answer may do so yet.
             Err(ca::Error::Storage(error)) if options.ca_dir.is_none() => {
-                tracing::warn!(%error, "the certificate authority cannot be read from {name}");
+                let what = format!("the certificate authority cannot be read from {name}");
+                tracing::warn!(%error, "{what}");
+                waits(format!("the API server ({what}: {error})"));
                 time::sleep(INTERVAL).await;
             }
             opened => break opened.context(name)?,
         }
     };
     let judge = match origin.client() {
-        Some(client) => Some(Judge::of(client, options.verify_tokens_offline, &options.audiences()).await),
+        Some(client) => Some(Judge::of(client, options.verify_tokens_offline, &options.audiences(), waits).await),
         None => None,
     };
     Ok(Some(Opened { keeper, judge }))

@@ -74,8 +74,8 @@ impl Origin {
         if self.cluster.is_some() { "the API server" } else { "files" }
     }
 
-    /// The mesh's settings, read once, before anything else is. Waits for the API server if it has to.
-    pub(super) async fn mesh(&self) -> io::Result<Shared<Mesh>> {
+    /// The mesh's settings, read once, before anything else is. Waits for the API server if it has to, and says so.
+    pub(super) async fn mesh(&self, waits: &(dyn Fn(String) + Sync)) -> io::Result<Shared<Mesh>> {
         let settings = self.input.mesh_config.as_deref();
         let read = World::load(&self.input.config_dirs, settings, &self.context)?.snapshot;
         // A file goes before what the cluster says.
@@ -83,7 +83,11 @@ impl Origin {
         loop {
             match kubernetes::settings(client, &self.context).await {
                 Ok(change) => return Ok(Snapshot::new((*self.context.mesh).clone()).apply(change).mesh),
-                Err(error) => tracing::warn!("the mesh's settings cannot be read from the API server: {error}"),
+                Err(error) => {
+                    let why = kubernetes::reason(&error);
+                    tracing::warn!("the mesh's settings cannot be read from the API server: {why}");
+                    waits(format!("the API server (the mesh's settings cannot be read: {why})"));
+                }
             }
             time::sleep(AGAIN).await;
         }

@@ -27,7 +27,12 @@ pub(super) enum Judge {
 
 impl Judge {
     /// The judge of a cluster. Its keys are waited for, as nobody could be served before.
-    pub(super) async fn of(client: Client, offline: bool, audiences: &[String]) -> Self {
+    pub(super) async fn of(
+        client: Client,
+        offline: bool,
+        audiences: &[String],
+        waits: &(dyn Fn(String) + Sync),
+    ) -> Self {
         if !offline {
             return Self::Cluster(Reviewer::new(client, audiences.to_vec()));
         }
@@ -37,7 +42,10 @@ impl Judge {
                     let issuer = Issuer { name, audiences: audiences.to_vec(), keys: RwLock::new(keys) };
                     return Self::Keys(client, Arc::new(issuer));
                 }
-                Err(why) => tracing::warn!("the keys of the cluster's tokens cannot be had: {why}"),
+                Err(why) => {
+                    tracing::warn!("the keys of the cluster's tokens cannot be had: {why}");
+                    waits(format!("the API server (the keys of the cluster's tokens cannot be had: {why})"));
+                }
             }
             time::sleep(AGAIN).await;
         }
@@ -45,7 +53,7 @@ impl Judge {
 }
 
 async fn keys(client: &Client) -> Result<(String, Keys), String> {
-    let TokenKeys { issuer, keys } = kubernetes::token_keys(client).await.map_err(|e| e.to_string())?;
+    let TokenKeys { issuer, keys } = kubernetes::token_keys(client).await.map_err(|e| kubernetes::reason(&e))?;
     Ok((issuer, Keys::parse(&keys)?))
 }
 

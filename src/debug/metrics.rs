@@ -11,6 +11,10 @@ pub(super) fn text(debug: &Debug) -> String {
     world(debug, &mut page);
     streams(debug, &mut page);
     work(debug, &mut page);
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        let tasks = runtime.metrics().num_alive_tasks();
+        page.gauge("mainsheet_tasks", "Tasks that are alive.").value(tasks);
+    }
     if let Some(health) = &debug.cluster {
         cluster(health, &mut page);
     }

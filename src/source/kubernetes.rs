@@ -29,6 +29,7 @@ use std::sync::Arc;
 use tokio::{sync::watch, task::JoinSet};
 
 pub use client::{ConnectError, connect};
+pub use failure::reason;
 pub use health::{Health, Standing};
 
 /// Reads everything, says `synced` once it is published, and then follows the changes until the store stops. Says on

@@ -53,7 +53,7 @@ pub struct Options {
     pub keepalive_interval: Duration,
     /// How long it may take to answer that.
     pub keepalive_timeout: Duration,
-    /// How long the stream of a client lasts that has proved who it is, so that it does so again.
+    /// How long the stream of a client lasts, so that it proves again who it is, and finds a replica again.
     pub max_age: Duration,
     /// The secrets of clients that have proved who they are.
     pub secrets: Option<Arc<dyn Secrets>>,
@@ -153,6 +153,8 @@ impl Server {
             .max_concurrent_streams(self.options.max_streams)
             .http2_keepalive_interval(Some(self.options.keepalive_interval))
             .http2_keepalive_timeout(Some(self.options.keepalive_timeout))
+            // Whose stream ends comes back on another connection, maybe to another replica.
+            .max_connection_age(self.options.max_age.mul_f64(0.9))
     }
 
     /// Its services, to which others may be added.

@@ -55,8 +55,8 @@ pub(super) struct Session<W: Wire> {
     caller: Option<Caller>,
     /// Its secrets, where it gets them here.
     secrets: Option<watch::Receiver<Arc<[Resource]>>>,
-    /// When the client has to prove it again.
-    ends: Option<Instant>,
+    /// When the client has to come back, and prove it again.
+    ends: Instant,
     node: Option<NodePb>,
     open: Option<Open>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
@@ -85,7 +85,7 @@ impl<W: Wire> Session<W> {
         caller: Option<Caller>,
     ) -> Self {
         let snapshots = shared.snapshots.clone();
-        let ends = caller.as_ref().map(|caller| Instant::now() + age(shared.max_age, caller));
+        let ends = Instant::now() + age(shared.max_age, caller.as_ref());
         Self {
             shared,
             only,
@@ -129,12 +129,6 @@ impl<W: Wire> Session<W> {
                 }
             };
             let ends = self.ends;
-            let over = async {
-                match ends {
-                    Some(at) => sleep_until(at).await,
-                    None => pending().await,
-                }
-            };
             let secrets = &mut self.secrets;
             let renewed = async {
                 // Without those who make them they stay as they are.
@@ -174,7 +168,7 @@ impl<W: Wire> Session<W> {
                     self.on_snapshot().await?;
                 }
                 () = overdue, if self.outbox.is_empty() => self.say(|stream| stream.on_overdue()),
-                () = over => return Ok(()),
+                () = sleep_until(ends) => return Ok(()),
                 () = renewed => self.on_secrets(),
                 () = forced => self.say(|stream| stream.push_all()),
             }
@@ -347,11 +341,11 @@ fn is_envoy(node: &NodePb) -> bool {
     node.user_agent_name == "envoy" && built
 }
 
-/// How long the stream of a caller lasts: as long as its proof, and at most `most`; up to a tenth less, so that not all
+/// How long the stream of a client lasts: as long as its proof, and at most `most`; up to a tenth less, so that not all
 /// come back at once.
-fn age(most: Duration, caller: &Caller) -> Duration {
+fn age(most: Duration, caller: Option<&Caller>) -> Duration {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let left = caller.expires.map_or(most, |at| Duration::from_secs(at.saturating_sub(now)));
+    let left = caller.and_then(|c| c.expires).map_or(most, |at| Duration::from_secs(at.saturating_sub(now)));
     let part = RandomState::new().hash_one(0u8) % 1000;
     left.min(most).mul_f64(1.0 - part as f64 / 10_000.0)
 }

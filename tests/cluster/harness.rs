@@ -9,7 +9,7 @@ pub(crate) mod watching;
 pub(crate) use link::Link;
 pub(crate) use object::{Objects, documents};
 pub(crate) use plane::{Plane, Proxy};
-pub(crate) use server::Server;
+pub(crate) use server::{AUDITED, Server};
 pub(crate) use watching::{Served, Watching, served};
 
 use std::{

@@ -1,9 +1,13 @@
 //! Tests against a real Kubernetes API server, with etcd behind it and nothing beside: no controller changes what a test
 //! has written. They need the programs that `make cluster-tools` builds once; without them they fail and say so.
 
+mod controllers;
+mod deploy;
 mod equality;
 mod harness;
 mod identity;
 mod kinds;
 mod process;
+mod replicas;
+mod soak;
 mod trouble;

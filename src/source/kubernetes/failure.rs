@@ -28,15 +28,20 @@ pub(super) fn other(what: &str, why: impl Display) -> Failure {
 pub(super) fn of_error(error: &kube::Error) -> Failure {
     match error {
         kube::Error::Api(status) => judge(status),
-        // The outermost error says only what was being done.
-        error => {
-            let mut innermost: &dyn std::error::Error = error;
-            while let Some(source) = innermost.source() {
-                innermost = source;
-            }
-            Failure::Other(innermost.to_string(), None)
-        }
+        error => Failure::Other(reason(error), None),
     }
+}
+
+/// Why an API server does not answer, in short: the outermost error says only what was being done.
+pub fn reason(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error {
+        return format!("{} ({})", status.message, status.code);
+    }
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
 }
 
 pub(super) fn of_status(status: &Value) -> Failure {

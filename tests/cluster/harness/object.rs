@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use hyper::Request;
 use kube::Client;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs, path::Path, sync::LazyLock};
 
 /// A kind: group, the version that is written, name, name in addresses, and whether it has namespaces.
 type Kind = (&'static str, &'static str, &'static str, &'static str, bool);
@@ -183,9 +183,8 @@ impl Objects {
 
     /// Defines a kind, and waits until objects of it can be written.
     pub(crate) async fn define(&self, kind: &str) {
-        let definition = definition(kind);
         let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-        match self.send("POST", path, &definition).await {
+        match self.send("POST", path, definition(kind)).await {
             Err(why) if why.starts_with("409") => return,
             done => done.expect("a definition"),
         };
@@ -199,8 +198,7 @@ impl Objects {
 
     /// Takes the definition of a kind away, and its objects along.
     pub(crate) async fn undefine(&self, kind: &str) {
-        let definition = definition(kind);
-        let name = definition["metadata"]["name"].as_str().expect("a name");
+        let name = definition(kind)["metadata"]["name"].as_str().expect("a name");
         let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}");
         self.send("DELETE", &path, &Value::Null).await.expect("a definition that is there");
         super::eventually("a definition is gone", async || match self.send("GET", &path, &Value::Null).await {
@@ -211,29 +209,14 @@ impl Objects {
     }
 }
 
-/// A definition that takes anything.
-fn definition(kind: &str) -> Value {
-    let (group, _, kind, plural, _) =
-        *KINDS.iter().find(|k| k.2 == kind && k.0.ends_with("istio.io")).expect("a kind of the mesh");
-    let versions: &[&str] = match (group, kind) {
-        (_, "EnvoyFilter") => &["v1alpha3"],
-        (_, "ProxyConfig") => &["v1beta1"],
-        ("networking.istio.io", _) => &["v1", "v1beta1", "v1alpha3"],
-        ("security.istio.io", _) => &["v1", "v1beta1"],
-        ("telemetry.istio.io", _) => &["v1", "v1alpha1"],
-        _ => &["v1alpha1"],
-    };
-    let any = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
-    let version = |(i, name): (usize, &&str)| json!({"name": name, "served": true, "storage": i == 0, "schema": any, "subresources": {"status": {}}});
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": format!("{plural}.{group}")},
-        "spec": {
-            "group": group, "scope": "Namespaced",
-            "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase(), "listKind": format!("{kind}List")},
-            "versions": versions.iter().enumerate().map(version).collect::<Vec<_>>(),
-        },
-    })
+/// The definitions that users of the mesh install.
+static DEFINITIONS: LazyLock<Vec<Value>> = LazyLock::new(|| {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/charts/base/files/crd-all.gen.yaml");
+    documents(&fs::read_to_string(path).expect("definitions"))
+});
+
+fn definition(kind: &str) -> &'static Value {
+    DEFINITIONS.iter().find(|d| d["spec"]["names"]["kind"] == kind).expect("a kind of the mesh")
 }
 
 fn address(group: &str, version: &str, plural: &str, namespace: Option<&str>) -> String {

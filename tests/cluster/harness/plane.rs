@@ -14,8 +14,9 @@ use mainsheet::{
     },
 };
 use std::{
+    ffi::OsString,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command},
     time::{Duration, Instant},
 };
@@ -29,6 +30,7 @@ use tonic::{
 /// A running mainsheet.
 pub(crate) struct Plane {
     dir: PathBuf,
+    words: Vec<OsString>,
     process: Child,
     started: Instant,
     grpc: u16,
@@ -56,15 +58,50 @@ impl Plane {
         Self::launch(server, dir, &[&["--ca-dir", &ca], words].concat())
     }
 
+    /// Starts one of several, as the bearer of the token of its name, with these words beside the usual ones. Its
+    /// authority is the cluster's.
+    pub(crate) fn replica(server: &Server, name: &str, words: &[&str]) -> Self {
+        let kubeconfig = server.kubeconfig_of(name);
+        Self::launch_at(&kubeconfig, directory(), &[&["--pod-name", name, "--lease-duration", "4s"], words].concat())
+    }
+
     fn launch(server: &Server, dir: PathBuf, words: &[&str]) -> Self {
+        Self::launch_at(&server.kubeconfig(), dir, words)
+    }
+
+    fn launch_at(kubeconfig: &Path, dir: PathBuf, words: &[&str]) -> Self {
         let [grpc, secure, http, monitoring] = std::array::from_fn(|_| free_port());
         let at = |port: u16| format!("127.0.0.1:{port}");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mainsheet"));
-        command.arg("discovery").arg("--kubeconfig").arg(server.kubeconfig());
-        command.args(["--grpc-addr", &at(grpc), "--secure-grpc-addr", &at(secure), "--http-addr", &at(http)]);
-        command.args(["--monitoring-addr", &at(monitoring)]).args(words);
-        let process = spawn(command, &dir.join("log"));
-        Self { dir, process, started: Instant::now(), grpc, secure, http, monitoring }
+        let mut all: Vec<OsString> = vec!["discovery".into(), "--kubeconfig".into(), kubeconfig.into()];
+        let listen = [("grpc", grpc), ("secure-grpc", secure), ("http", http), ("monitoring", monitoring)];
+        all.extend(listen.map(|(name, port)| format!("--{name}-addr={}", at(port)).into()));
+        all.extend(words.iter().map(Into::into));
+        let process = run(&all, &dir);
+        Self { dir, words: all, process, started: Instant::now(), grpc, secure, http, monitoring }
+    }
+
+    /// Kills it, and starts it again.
+    pub(crate) fn restart(&mut self) {
+        self.process.kill().expect("a process to kill");
+        self.process.wait().expect("its end");
+        self.process = run(&self.words, &self.dir);
+        self.started = Instant::now();
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: &str) {
+        let done = Command::new("kill").args([signal, &self.process.id().to_string()]).status().expect("kill");
+        assert!(done.success());
+    }
+
+    /// Its files that are open.
+    pub(crate) fn open_files(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.process.id())).expect("a process").count()
+    }
+
+    /// The address at which it serves proxies over plaintext.
+    pub(crate) fn address(&self) -> String {
+        format!("http://127.0.0.1:{}", self.grpc)
     }
 
     /// A GET of a page: the status, and what it says.
@@ -108,15 +145,22 @@ impl Plane {
 
     /// A proxy that asks for clusters over plaintext.
     pub(crate) async fn proxy(&self) -> Proxy {
-        let channel = Endpoint::try_from(format!("http://127.0.0.1:{}", self.grpc)).expect("an address");
+        let channel = Endpoint::try_from(self.address()).expect("an address");
         let channel = super::eventually("a connection", async || channel.connect().await).await;
         Proxy::open(channel, None).await.expect("a stream")
     }
 
     /// A connection over TLS.
     pub(crate) async fn secure(&self) -> Channel {
+        let file = self.dir.join("ca/root-cert.pem");
+        let read = async || fs::read_to_string(&file);
+        let roots = super::eventually("the authority's roots", read).await;
+        self.secure_with(&roots).await
+    }
+
+    /// A connection over TLS, where these roots are trusted.
+    pub(crate) async fn secure_with(&self, roots: &str) -> Channel {
         super::eventually("a connection over TLS", async || {
-            let roots = fs::read_to_string(self.dir.join("ca/root-cert.pem")).map_err(|e| e.to_string())?;
             let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(roots));
             let tls = tls.domain_name("istiod.istio-system.svc");
             let endpoint = Endpoint::try_from(format!("https://127.0.0.1:{}", self.secure)).expect("an address");
@@ -124,6 +168,12 @@ impl Plane {
         })
         .await
     }
+}
+
+fn run(words: &[OsString], dir: &Path) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mainsheet"));
+    command.args(words);
+    spawn(command, &dir.join("log"))
 }
 
 impl Drop for Plane {

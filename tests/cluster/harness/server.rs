@@ -15,6 +15,16 @@ use std::{
 };
 use tokio::time;
 
+/// Words on its command line by which an API server notes who changes what; [`Server::writes`] reads it.
+pub(crate) const AUDITED: &[&str] =
+    &[concat!("--audit-policy-file=", env!("CARGO_MANIFEST_DIR"), "/tests/cluster/audit.yaml"), "--audit-log-path=-"];
+
+/// Tokens and their bearers: some with all rights, one with none.
+const TOKENS: &str = "admin,admin,admin,system:masters\n\
+                      first,first,first,system:masters\n\
+                      second,second,second,system:masters\n\
+                      reader,reader,reader\n";
+
 /// A running API server, and etcd behind it.
 pub(crate) struct Server {
     dir: PathBuf,
@@ -41,7 +51,7 @@ impl Server {
         let key = KeyPair::generate().expect("a key");
         fs::write(dir.join("accounts.key"), key.serialize_pem()).expect("a file");
         fs::write(dir.join("accounts.pub"), key.public_key_pem()).expect("a file");
-        fs::write(dir.join("tokens.csv"), "admin,admin,admin,system:masters\nreader,reader,reader\n").expect("a file");
+        fs::write(dir.join("tokens.csv"), TOKENS).expect("a file");
         let etcd = spawn(etcd(&dir, ports), &dir.join("etcd.log"));
         let api = spawn(api(&dir, ports, words), &dir.join("api.log"));
         fs::write(dir.join("kubeconfig"), kubeconfig(&dir, ports)).expect("a file");
@@ -63,6 +73,31 @@ impl Server {
         self.dir.join("kubeconfig")
     }
 
+    /// A file that leads to it as the bearer of a token.
+    pub(crate) fn kubeconfig_of(&self, token: &str) -> PathBuf {
+        let text = fs::read_to_string(self.kubeconfig()).expect("a file");
+        let mut config: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        config["users"][0]["user"] = serde_json::json!({ "token": token });
+        let file = self.dir.join(format!("{}.kubeconfig", token.chars().take(8).collect::<String>()));
+        fs::write(&file, config.to_string()).expect("a file");
+        file
+    }
+
+    /// Where its files are.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What was written, by whom, as an API server of [`AUDITED`] has noted.
+    pub(crate) fn writes(&self) -> Vec<serde_json::Value> {
+        let text = fs::read(self.dir.join("api.log")).expect("a log");
+        let text = String::from_utf8_lossy(&text);
+        text.lines()
+            .filter(|l| l.starts_with("{\"kind\":\"Event\""))
+            .filter_map(|l| serde_json::from_str(l).ok())
+            .collect()
+    }
+
     /// A client with all rights.
     pub(crate) fn client(&self) -> Client {
         self.client.clone()
@@ -79,10 +114,23 @@ impl Server {
         self.api.wait().expect("its end");
     }
 
+    /// Kills etcd, and starts it again after a while.
+    pub(crate) async fn restart_etcd(&mut self, after: Duration) {
+        self.etcd.kill().expect("a process to kill");
+        self.etcd.wait().expect("its end");
+        time::sleep(after).await;
+        self.etcd = spawn(etcd(&self.dir, self.ports), &self.dir.join("etcd.log"));
+    }
+
     /// Starts it again.
     pub(crate) async fn restart(&mut self) {
-        self.api = spawn(api(&self.dir, self.ports, self.words), &self.dir.join("api.log"));
+        self.start_again();
         self.wait_ready().await;
+    }
+
+    /// Starts it again, and waits for nothing.
+    pub(crate) fn start_again(&mut self) {
+        self.api = spawn(api(&self.dir, self.ports, self.words), &self.dir.join("api.log"));
     }
 
     /// Stops the API server where it stands, so that it answers nobody and connections stay open; or lets it go on.
@@ -93,20 +141,27 @@ impl Server {
     }
 
     /// Makes etcd forget all history.
-    pub(crate) async fn compact(&self) {
-        let etcd = |path: &str, body: String| {
-            let url = format!("http://127.0.0.1:{}{path}", self.ports.etcd);
-            let out = Command::new("curl").args(["-sS", "-X", "POST", "-d", &body, &url]).output().expect("curl");
-            assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-            serde_json::from_slice::<serde_json::Value>(&out.stdout).expect("JSON")
-        };
-        let now = etcd("/v3/kv/range", r#"{"key": "AA=="}"#.into());
-        let revision = now["header"]["revision"].as_str().expect("a revision").to_owned();
-        let done = etcd("/v3/kv/compaction", format!(r#"{{"revision": "{revision}", "physical": true}}"#));
-        assert!(done["header"].is_object(), "{done}");
+    pub(crate) fn compact(&self) {
+        self.try_compact().expect("etcd that answers");
     }
 
-    async fn wait_ready(&self) {
+    /// Makes etcd forget all history, if it answers.
+    pub(crate) fn try_compact(&self) -> Result<(), String> {
+        let etcd = |path: &str, body: String| {
+            let url = format!("http://127.0.0.1:{}{path}", self.ports.etcd);
+            let command = ["-sS", "--max-time", "5", "-X", "POST", "-d", &body, &url];
+            let out = Command::new("curl").args(command).output().expect("curl");
+            let said = || String::from_utf8_lossy(&out.stderr).into_owned();
+            serde_json::from_slice::<serde_json::Value>(&out.stdout).map_err(|_| said())
+        };
+        let now = etcd("/v3/kv/range", r#"{"key": "AA=="}"#.into())?;
+        let revision = now["header"]["revision"].as_str().ok_or_else(|| now.to_string())?;
+        let done = etcd("/v3/kv/compaction", format!(r#"{{"revision": "{revision}", "physical": true}}"#))?;
+        if done["header"].is_object() { Ok(()) } else { Err(done.to_string()) }
+    }
+
+    /// Waits until it answers that it is ready.
+    pub(crate) async fn wait_ready(&self) {
         let started = Instant::now();
         loop {
             let request = hyper::Request::get("/readyz").body(Vec::new()).expect("a request");
