@@ -1,7 +1,7 @@
 # Everything that is done with this source tree. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help tools opa build test unit mesh demo bench fleet fuzz cluster cluster-tools cluster-test soak lint fmt golden clean
+.PHONY: help tools opa build test unit mesh demo bench fleet fuzz cluster cluster-tools cluster-test soak cluster-bench lint fmt golden clean
 
 CARGO ?= cargo
 # The tests name Envoy by this; it lies in a cache outside the source tree.
@@ -47,6 +47,10 @@ cluster-test: cluster-tools ## the tests against a real Kubernetes API server
 
 soak: cluster-tools ## two replicas while all is killed and changed at random (SOAK_MINUTES=10, SOAK_SEED=1)
 	SOAK_MINUTES=$${SOAK_MINUTES:-10} $(CARGO) test --locked --test cluster -- --nocapture soak
+
+cluster-bench: cluster-tools ## what a cluster of 5,000 and of 10,000 pods costs: memory, processor time, and each pod replaced
+	$(CARGO) build --locked --release --bin mainsheet
+	MAINSHEET=$$(realpath $${CARGO_TARGET_DIR:-target})/release/mainsheet $(CARGO) test --locked --test cluster -- --ignored --nocapture cost
 
 cluster-tools: ## build a real Kubernetes from its Go modules, for tests (root; minutes once, then cached)
 	@tests/cluster/build.sh

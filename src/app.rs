@@ -16,7 +16,7 @@ use crate::{
     model::{KeyLocator, Mesh},
     parse::{self, Context},
     snapshot::Snapshot,
-    source::keys,
+    source::{keys, kubernetes},
     store::{self, Reader},
     xds::{self, DebugHook, Registry, Server},
 };
@@ -172,7 +172,7 @@ impl App {
         said.iter().for_each(|text| tracing::warn!("in the environment: {text}"));
         let (writer, reader, store) = store::new(Snapshot::new((*context.mesh).clone()), pace(&serving));
         let place = input.place.clone();
-        let origin = Origin::new(input, context.clone(), cluster);
+        let origin = Origin::new(input, context, cluster);
         let (pending, waiting) = watch::channel(vec![origin.name().to_owned()]);
         let mut servers = Tasks::new();
         let pages = Pages::serve(&mut servers, [("HTTP", http), ("monitoring", monitoring)], (&shutdown, &waiting));
@@ -180,12 +180,16 @@ impl App {
         let opened =
             identity::open(&authority, &place, &origin, &|what| drop(pending.send_replace(vec![what]))).await?;
         let identity = opened.map(|opened| Identity::new(&authority, &place, &reader, opened)).transpose()?;
-        let served = identity.as_ref().map(Identity::secrets);
         let age = authority.max_stream_age;
-        let (server, mut debug) = server(&reader, &shutdown, &waiting, &serving, (served, age));
+        let serving = xds::Options {
+            secrets: identity.as_ref().map(Identity::secrets),
+            attendance: attendance(&writing, origin.client()),
+            ..xds_options(&serving, age)
+        };
+        let (server, mut debug) = server(&reader, &shutdown, &waiting, serving);
         debug.identity = identity.as_ref().map(Identity::shown);
         debug.cluster = origin.health();
-        let client = origin.client();
+        let cluster = origin.cluster();
         let registry = debug.registry.clone();
 
         let mut background = Tasks::new();
@@ -208,8 +212,9 @@ impl App {
         background
             .spawn(async { ("reading the objects", origin.watch(writer, pending, synced).await.map_err(Into::into)) });
 
-        if let Some(client) = client {
-            let options = writer_options(writing, client, context, identity.as_ref().map(Identity::roots));
+        if let Some(cluster) = cluster {
+            let options = writer_options(writing, cluster, &debug, age);
+            let options = controller::Options { roots: identity.as_ref().map(Identity::roots), ..options };
             servers.spawn(write(options, shutdown.clone(), waiting.clone()));
         }
         if let Some(identity) = identity {
@@ -282,23 +287,28 @@ async fn write(
     ("writing into the cluster", Ok(()))
 }
 
-/// What is written into a cluster.
-fn writer_options(
-    writing: Writing,
-    client: kube::Client,
-    context: Context,
-    roots: Option<watch::Receiver<String>>,
-) -> controller::Options {
-    let addresses = if writing.ip_autoallocate { vec![writing.ipv4_prefix, writing.ipv6_prefix] } else { Vec::new() };
+/// What this replica is called.
+fn replica(writing: &Writing) -> String {
     let machine = || fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = writing.pod_name.unwrap_or_else(|| format!("{}-{}", machine().trim(), std::process::id()));
+    writing.pod_name.clone().unwrap_or_else(|| format!("{}-{}", machine().trim(), std::process::id()))
+}
+
+/// What is written into a cluster, beside the roots.
+fn writer_options(writing: Writing, cluster: kubernetes::Options, debug: &Debug, age: Duration) -> controller::Options {
+    let addresses = if writing.ip_autoallocate { vec![writing.ipv4_prefix, writing.ipv6_prefix] } else { Vec::new() };
     controller::Options {
-        client,
-        context,
-        name,
+        name: replica(&writing),
+        client: cluster.client,
+        contexts: cluster.contexts,
+        namespace: cluster.namespace,
         lease: writing.lease_duration.max(Duration::from_secs(2)),
-        roots,
+        roots: None,
         root_config_map: writing.root_config_map,
+        trust_bundle: writing.cluster_trust_bundle,
+        worlds: Some(debug.snapshots.clone()).filter(|_| writing.write_status),
+        events: writing.write_events.then(|| (debug.registry.clone(), debug.metrics.clone())),
+        // Who is connected comes back within the age of a stream.
+        machines: writing.register_machines.then_some((writing.machine_grace_period, age.mul_f64(1.5))),
         status: writing.write_status,
         addresses,
     }
@@ -324,23 +334,31 @@ fn early(ended: Result<(&'static str, Result<()>), JoinError>) -> anyhow::Error 
     }
 }
 
-/// The xDS server, and what debug pages show of it.
-fn server(
-    reader: &Reader,
-    shutdown: &watch::Receiver<bool>,
-    pending: &watch::Receiver<Vec<String>>,
-    serving: &Serving,
-    (secrets, max_age): (Option<Arc<dyn xds::Secrets>>, Duration),
-) -> (Server, Debug) {
-    let options = xds::Options {
+fn xds_options(serving: &Serving, max_age: Duration) -> xds::Options {
+    xds::Options {
         workers: serving.workers,
         max_streams: serving.max_streams,
         max_request: serving.max_request_bytes,
         keepalive_interval: serving.keepalive_interval,
         keepalive_timeout: serving.keepalive_timeout,
         max_age,
-        secrets,
-    };
+        ..xds::Options::default()
+    }
+}
+
+/// Who looks after machines that connect, where the objects are in a cluster.
+fn attendance(writing: &Writing, cluster: Option<kube::Client>) -> Option<Arc<dyn xds::Attendance>> {
+    let client = cluster.filter(|_| writing.register_machines)?;
+    Some(Arc::new(controller::Machines::new(client, replica(writing), writing.validate_machines)))
+}
+
+/// The xDS server, and what debug pages show of it.
+fn server(
+    reader: &Reader,
+    shutdown: &watch::Receiver<bool>,
+    pending: &watch::Receiver<Vec<String>>,
+    options: xds::Options,
+) -> (Server, Debug) {
     // The pages show the server, which answers with the pages.
     let pages = Arc::new(OnceLock::<Debug>::new());
     let answers = pages.clone();
@@ -416,6 +434,7 @@ pub fn context(place: &Place) -> (Context, Vec<String>) {
         cluster,
         system_namespace: place.namespace.as_str().into(),
         revision: place.revision.as_str().into(),
+        tags: BTreeSet::new(),
         mesh: Arc::new(mesh),
     };
     (context, said)

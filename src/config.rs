@@ -68,6 +68,9 @@ pub struct Input {
     /// Look at the files this often instead of asking the kernel for changes.
     #[arg(long, value_name = "DURATION", value_parser = time::parse)]
     pub poll_interval: Option<Duration>,
+    /// The only namespace of the cluster whose objects are read, beside the mesh's settings; all without this.
+    #[arg(long, env = "ISTIO_WATCH_NAMESPACE", default_value = "", hide_default_value = true, value_name = "NAME")]
+    pub watch_namespace: String,
     /// Which cluster this is.
     #[command(flatten)]
     pub place: Place,

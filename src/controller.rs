@@ -1,5 +1,6 @@
 //! What the control plane writes into its cluster, by one replica at a time: the roots for every namespace, the status of
-//! Istio's objects, the addresses of ServiceEntries.
+//! Istio's objects and of Ingresses, the addresses of ServiceEntries, how webhooks are known. And by each for itself, what
+//! operators should see ([`events`]).
 //!
 //! The way through: [`election`] holds a Lease and says until when this replica may write ([`fence`]). While it may, each
 //! [`duty`] watches what it is about, keeps the little that it needs of it, and plans requests; [`work`] sends those,
@@ -7,33 +8,55 @@
 //! request that was lost, or done twice, does no harm.
 
 mod addresses;
+mod bundle;
 mod claim;
 mod duty;
 mod election;
+mod events;
 mod fence;
+mod ingress;
+mod machines;
 mod queue;
+mod refusals;
 mod roots;
 mod status;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 mod work;
 
-use crate::parse::Context;
+use crate::{
+    snapshot::Snapshot,
+    source::kubernetes::Contexts,
+    xds::{Metrics, Registry},
+};
 use addresses::Addresses;
+use bundle::Bundle;
 use election::Election;
+use events::{Event, Recorder};
+use futures_util::{StreamExt as _, stream};
+use ingress::{Ingresses, Served};
 use ipnet::IpNet;
 use kube::Client;
+use machines::leavers::Leavers;
 use roots::Roots;
 use status::Statuses;
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet};
+use tokio_stream::wrappers::WatchStream;
+use webhooks::Webhooks;
+use work::{News, Place};
+
+pub use machines::Machines;
 
 /// What is written, and by whom.
 pub struct Options {
     /// The cluster.
     pub client: Client,
     /// How its objects are read.
-    pub context: Context,
+    pub contexts: Contexts,
+    /// The only namespace whose objects are looked after; all where there is none.
+    pub namespace: Option<String>,
     /// What this replica is called, which no other is.
     pub name: String,
     /// How long a replica may write after it was last heard of.
@@ -42,6 +65,15 @@ pub struct Options {
     pub roots: Option<watch::Receiver<String>>,
     /// The name of the ConfigMap that they are in.
     pub root_config_map: String,
+    /// Whether they are in a ClusterTrustBundle too, where the cluster has such.
+    pub trust_bundle: bool,
+    /// The world, for the status of Ingresses; none to leave that alone.
+    pub worlds: Option<watch::Receiver<Arc<Snapshot>>>,
+    /// Who is connected, and what is counted of them, for Events; none to write no Events.
+    pub events: Option<(Arc<Registry>, Arc<Metrics>)>,
+    /// How long the entry of a machine stays after that has gone, and how long it may be connected without coming back;
+    /// none to remove none.
+    pub machines: Option<(Duration, Duration)>,
     /// Whether objects are told what is said of them.
     pub status: bool,
     /// Where the addresses of ServiceEntries without one are taken from; none to give none.
@@ -56,21 +88,33 @@ impl fmt::Debug for Options {
 
 /// Writes while this replica is the one that does, until it is told to end.
 pub async fn run(options: Options, mut shutdown: watch::Receiver<bool>) {
-    let mut election = Election::new(&options);
+    let mut contexts = options.contexts.follow();
+    let (recorder, writing) = events::recorder(options.client.clone(), options.name.clone());
+    let mut events = JoinSet::new();
+    let recorder = options.events.clone().map(|(registry, metrics)| {
+        events.spawn(writing);
+        events.spawn(refusals::tell(registry, metrics, recorder.clone()));
+        recorder
+    });
     let mut down = std::pin::pin!(async move { drop(shutdown.wait_for(|down| *down).await) });
     loop {
+        contexts.mark_unchanged();
+        let mut election = Election::new(&options);
         tokio::select! {
             () = &mut down => return,
+            _ = contexts.changed() => continue,
             () = election.win() => {}
         }
         tracing::info!(name = options.name, "this replica writes into the cluster");
-        let mut duties = duties(&options, &election);
+        recorder.iter().for_each(|recorder| recorder.record(leads(&options)));
+        let mut duties = duties(&options, &election, recorder.as_ref());
         tokio::select! {
             () = &mut down => {
                 duties.shutdown().await;
                 return election.release().await;
             }
             () = election.hold() => tracing::warn!("another replica may write into the cluster by now, so this one does not"),
+            _ = contexts.changed() => tracing::info!("this revision has other tags, so all is looked at again"),
             _ = duties.join_next(), if !duties.is_empty() => tracing::error!("a controller has failed; it starts again"),
         }
         duties.shutdown().await;
@@ -78,19 +122,50 @@ pub async fn run(options: Options, mut shutdown: watch::Receiver<bool>) {
     }
 }
 
-fn duties(options: &Options, election: &Election) -> JoinSet<()> {
+/// That this replica writes from now on.
+fn leads(options: &Options) -> Event {
+    let namespace = &options.contexts.now().system_namespace;
+    let object = ["coordination.k8s.io/v1", "Lease", namespace, election::NAME, ""].map(str::to_owned);
+    let note = format!("{} writes into the cluster from now on", options.name);
+    Event { object, reason: "LeaderElection", warning: false, note }
+}
+
+fn duties(options: &Options, election: &Election, recorder: Option<&Recorder>) -> JoinSet<()> {
     let mut running = JoinSet::new();
-    let mut start = |duty: Box<dyn duty::Duty>, changed: Option<watch::Receiver<String>>| {
-        running.spawn(work::run(options.client.clone(), election.fence(), duty, changed));
+    let (client, namespace) = (options.client.clone(), options.namespace.clone());
+    let place = Place { client, fence: election.fence(), namespace };
+    let mut start = |duty: Box<dyn duty::Duty>, changed: News| {
+        running.spawn(work::run(place.clone(), duty, changed));
     };
+    let never = || -> News { Box::pin(stream::pending()) };
+    let context = options.contexts.now();
     if let Some(roots) = &options.roots {
-        start(Box::new(Roots::new(options.root_config_map.clone(), roots.clone())), Some(roots.clone()));
+        let news = || -> News { Box::pin(WatchStream::from_changes(roots.clone()).map(drop)) };
+        let of = Roots::new(options.root_config_map.clone(), roots.clone(), options.namespace.clone());
+        start(Box::new(of), news());
+        start(Box::new(Webhooks::new(&context.system_namespace, roots.clone())), news());
+        if options.trust_bundle {
+            start(Box::new(Bundle::new(roots.clone())), news());
+        }
     }
     if options.status {
-        start(Box::new(Statuses::new(options.context.clone())), None);
+        start(Box::new(Statuses::new(context, recorder.cloned())), never());
+    }
+    if let Some(worlds) = &options.worlds {
+        let served = Served::follow(worlds.clone());
+        let news: News = Box::pin(WatchStream::from_changes(served.clone()).map(drop));
+        start(Box::new(Ingresses::new(served)), news);
+    }
+    if let Some((grace, longest)) = options.machines {
+        let tick = (grace / 4).max(Duration::from_millis(250));
+        let news = stream::unfold((), move |()| async move {
+            tokio::time::sleep(tick).await;
+            Some(((), ()))
+        });
+        start(Box::new(Leavers::new(grace, longest)), Box::pin(news));
     }
     if !options.addresses.is_empty() {
-        start(Box::new(Addresses::new(&options.addresses)), None);
+        start(Box::new(Addresses::new(&options.addresses)), never());
     }
     running
 }

@@ -14,7 +14,7 @@ mod tests;
 use crate::{
     ca::Signer,
     id::ResourceType,
-    peer::Authenticator,
+    peer::{Access, Authenticator},
     problem::Problem,
     snapshot::Snapshot,
     source::kubernetes::Health,
@@ -62,6 +62,8 @@ pub struct Identity {
     pub authenticator: Arc<Authenticator>,
     /// Whose workloads may look at all pages, beside those of the control plane's namespace.
     pub namespaces: Vec<String>,
+    /// Who says which pages others may look at, where somebody does.
+    pub access: Option<Arc<Access>>,
 }
 
 /// The pages below `/debug/`, each with what it shows.

@@ -33,7 +33,7 @@ use crate::{
     problem::{FieldPath, Problem},
 };
 use serde_json::Value;
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 pub use environment::environment;
 pub use jwks::{MAX_BYTES as MAX_KEY_BYTES, jwks};
@@ -51,6 +51,8 @@ pub struct Context {
     pub system_namespace: Arc<str>,
     /// The control plane's revision; empty for the default one.
     pub revision: Arc<str>,
+    /// Other names of that revision, which objects may be marked with too.
+    pub tags: BTreeSet<Arc<str>>,
     /// The mesh's settings as the process was started with them, which a MeshConfig overrides.
     pub mesh: Arc<Mesh>,
 }
@@ -62,6 +64,7 @@ impl Default for Context {
             cluster: "Kubernetes".into(),
             system_namespace: "istio-system".into(),
             revision: "".into(),
+            tags: BTreeSet::new(),
             mesh: Arc::default(),
         }
     }
@@ -85,10 +88,10 @@ pub fn object(raw: &Value, context: &Context) -> Change {
     Change { object: id, state, problems, raw: shown.then(|| Arc::new(raw.clone())) }
 }
 
-/// Whether a revision is this control plane's.
-fn is_revision(name: &str, context: &Context) -> bool {
+/// Whether an object that is marked with a revision is for this control plane.
+pub fn is_revision(name: &str, context: &Context) -> bool {
     let default = |name: &str| matches!(name, "" | "default");
-    *name == *context.revision || default(name) && default(&context.revision)
+    *name == *context.revision || default(name) && default(&context.revision) || context.tags.contains(name)
 }
 
 /// Parses the mesh's settings where they are a file of their own, which is known by this name.

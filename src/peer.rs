@@ -2,6 +2,7 @@
 //!
 //! A client that proves nothing learns only that. Why is logged, seldom, and counted.
 
+mod access;
 mod jwks;
 mod jwt;
 mod metrics;
@@ -18,6 +19,7 @@ use std::{
 };
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+pub use access::Access;
 pub use jwks::Keys;
 pub use jwt::{Claims, Refusal};
 pub use metrics::Metrics;

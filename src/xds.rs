@@ -4,6 +4,7 @@
 //! newest snapshot and lets the protocol ([`stream::Stream`], which knows no socket) say what to send. The
 //! [`Registry`] shows all of it to debug pages.
 
+mod attendance;
 mod cache;
 mod local;
 mod metrics;
@@ -18,6 +19,7 @@ mod cost;
 #[cfg(test)]
 mod tests;
 
+pub use attendance::{Attendance, Stay};
 pub use cache::{Engine, Lease};
 pub use local::{Asked, Local};
 pub use metrics::{Counter, Metrics};

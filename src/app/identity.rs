@@ -12,7 +12,7 @@ use crate::{
     config::{Authority, KeysAt, Place},
     debug,
     model::KeyLocator,
-    peer::{Authenticator, Caller, Evidence, Issuer, Keys, Refusal},
+    peer::{Access, Authenticator, Caller, Evidence, Issuer, Keys, Refusal},
     source::keys,
     store::Reader,
     translate::Resource,
@@ -48,6 +48,8 @@ pub(super) struct Identity {
     keys: Option<(Client, Arc<Issuer>)>,
     workloads: Workloads,
     debug_namespaces: Vec<String>,
+    /// Who says what callers may look at, where somebody does.
+    access: Option<Arc<Access>>,
     names: Vec<String>,
 }
 
@@ -58,6 +60,7 @@ pub(super) type Background = Vec<(&'static str, std::pin::Pin<Box<dyn Future<Out
 pub(super) struct Opened {
     keeper: Keeper,
     judge: Option<Judge>,
+    access: Option<Arc<Access>>,
 }
 
 /// Opens the authority of the options, or makes it for the mesh's trust domain; none where there is neither a directory
@@ -95,7 +98,8 @@ pub(super) async fn open(
         Some(client) => Some(Judge::of(client, options.verify_tokens_offline, &options.audiences(), waits).await),
         None => None,
     };
-    Ok(Some(Opened { keeper, judge }))
+    let access = origin.client().filter(|_| options.debug_access_review).map(|client| Arc::new(Access::new(client)));
+    Ok(Some(Opened { keeper, judge, access }))
 }
 
 impl Identity {
@@ -104,7 +108,7 @@ impl Identity {
         options: &Authority,
         place: &Place,
         reader: &Reader,
-        Opened { keeper, judge }: Opened,
+        Opened { keeper, judge, access }: Opened,
     ) -> Result<Self> {
         let limits = Limits {
             default_ttl: options.workload_cert_ttl.as_secs().max(1),
@@ -143,7 +147,7 @@ impl Identity {
         let domains = move || snapshots.borrow().mesh.trust_domains().cloned().collect();
         let authenticator = Arc::new(Authenticator::new(Box::new(domains), all).with_reviewer(reviewer));
         let names = serving::dns_names(&place.namespace, &place.revision, &options.custom_host);
-        Ok(Self { keeper, signer, authenticator, issuers, keys, workloads, debug_namespaces, names })
+        Ok(Self { keeper, signer, authenticator, issuers, keys, workloads, debug_namespaces, access, names })
     }
 
     /// The roots that workloads are to trust, as they are now and become.
@@ -175,6 +179,7 @@ impl Identity {
             signer: self.signer.clone(),
             authenticator: self.authenticator.clone(),
             namespaces: self.debug_namespaces.clone(),
+            access: self.access.clone(),
         }
     }
 

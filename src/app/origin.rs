@@ -9,7 +9,7 @@ use crate::{
     snapshot::Snapshot,
     source::{
         files,
-        kubernetes::{self, Health, Progress},
+        kubernetes::{self, Contexts, Health, Progress},
     },
     store::{Stopped, Writer},
 };
@@ -28,7 +28,7 @@ const AGAIN: Duration = Duration::from_secs(2);
 pub(super) struct Origin {
     input: Input,
     context: Context,
-    cluster: Option<(Client, Health)>,
+    cluster: Option<kubernetes::Options>,
 }
 
 /// The cluster that the objects are in, unless they are in files, which must then be there.
@@ -56,17 +56,28 @@ fn readable(path: &Path) -> io::Result<()> {
 
 impl Origin {
     pub(super) fn new(input: Input, context: Context, cluster: Option<Client>) -> Self {
-        Self { input, context, cluster: cluster.map(|client| (client, Health::default())) }
+        let cluster = cluster.map(|client| kubernetes::Options {
+            client,
+            contexts: Contexts::new(context.clone()),
+            namespace: Some(input.watch_namespace.clone()).filter(|name| !name.is_empty()),
+            health: Health::default(),
+        });
+        Self { input, context, cluster }
     }
 
     /// The cluster that the objects are in, where they are in one.
     pub(super) fn client(&self) -> Option<Client> {
-        self.cluster.as_ref().map(|(client, _)| client.clone())
+        self.cluster.as_ref().map(|cluster| cluster.client.clone())
     }
 
     /// How it stands with the cluster, where the objects are in one.
     pub(super) fn health(&self) -> Option<Health> {
-        self.cluster.as_ref().map(|(_, health)| health.clone())
+        self.cluster.as_ref().map(|cluster| cluster.health.clone())
+    }
+
+    /// How the cluster is read, where the objects are in one.
+    pub(super) fn cluster(&self) -> Option<kubernetes::Options> {
+        self.cluster.clone()
     }
 
     /// What is waited for in the beginning.
@@ -79,9 +90,9 @@ impl Origin {
         let settings = self.input.mesh_config.as_deref();
         let read = World::load(&self.input.config_dirs, settings, &self.context)?.snapshot;
         // A file goes before what the cluster says.
-        let Some((client, _)) = self.cluster.as_ref().filter(|_| settings.is_none()) else { return Ok(read.mesh) };
+        let Some(cluster) = self.cluster.as_ref().filter(|_| settings.is_none()) else { return Ok(read.mesh) };
         loop {
-            match kubernetes::settings(client, &self.context).await {
+            match kubernetes::settings(&cluster.client, &self.context).await {
                 Ok(change) => return Ok(Snapshot::new((*self.context.mesh).clone()).apply(change).mesh),
                 Err(error) => {
                     let why = kubernetes::reason(&error);
@@ -104,8 +115,8 @@ impl Origin {
             input: Input { config_dirs: paths, mesh_config: settings, poll_interval: poll, .. }, context, ..
         } = self;
         let has_settings = settings.is_some();
-        let files = files::Options { paths, settings, poll, context: context.clone() };
-        let Some((client, health)) = self.cluster else {
+        let files = files::Options { paths, settings, poll, context };
+        let Some(cluster) = self.cluster else {
             return files::watch(files, writer, || synced(pending)).await;
         };
         let (tell, told) = oneshot::channel();
@@ -137,7 +148,7 @@ impl Origin {
         };
         tokio::select! {
             stopped = settings => stopped,
-            stopped = kubernetes::watch(client, context, writer.clone(), health, report) => stopped,
+            stopped = kubernetes::watch(cluster, writer.clone(), report) => stopped,
         }
     }
 }

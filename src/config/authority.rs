@@ -63,6 +63,9 @@ pub struct Authority {
     /// Further namespaces whose workloads may look at debug pages.
     #[arg(long, env = "DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES", value_delimiter = ',', value_name = "NAME")]
     pub debug_namespace: Vec<String>,
+    /// Whether others may look at those debug pages that the cluster lets them get (a SubjectAccessReview of `/debug/PAGE`).
+    #[arg(long, env = "MAINSHEET_DEBUG_ACCESS_REVIEW", action = ArgAction::Set, default_value_t = false, value_name = "BOOL")]
+    pub debug_access_review: bool,
     /// Further DNS names of the control plane.
     #[arg(long, env = "ISTIOD_CUSTOM_HOST", value_delimiter = ',', value_name = "NAME")]
     pub custom_host: Vec<String>,

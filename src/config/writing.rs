@@ -18,6 +18,21 @@ pub struct Writing {
     /// The ConfigMap of each namespace that has the roots which workloads trust.
     #[arg(long, env = "PILOT_CA_CERT_CONFIGMAP", default_value = "istio-ca-root-cert", value_name = "NAME")]
     pub root_config_map: String,
+    /// Whether the roots are in a ClusterTrustBundle too, where the cluster has such.
+    #[arg(long, env = "ENABLE_CLUSTER_TRUST_BUNDLE_API", action = ArgAction::Set, default_value_t = false, value_name = "BOOL")]
+    pub cluster_trust_bundle: bool,
+    /// Whether Events tell of objects that are refused, here or by proxies, and of who writes.
+    #[arg(long, action = ArgAction::Set, default_value_t = true, value_name = "BOOL")]
+    pub write_events: bool,
+    /// Whether machines that connect are given WorkloadEntries after their WorkloadGroups.
+    #[arg(long, env = "PILOT_ENABLE_WORKLOAD_ENTRY_AUTOREGISTRATION", action = ArgAction::Set, default_value_t = true, value_name = "BOOL")]
+    pub register_machines: bool,
+    /// How long the WorkloadEntry of a machine stays after that has gone.
+    #[arg(long, env = "PILOT_WORKLOAD_ENTRY_GRACE_PERIOD", default_value = "10s", value_name = "DURATION", value_parser = time::parse)]
+    pub machine_grace_period: Duration,
+    /// Whether a machine must have proved to be of the namespace and the service account of its WorkloadGroup.
+    #[arg(long, env = "ISTIO_WORKLOAD_ENTRY_VALIDATE_IDENTITY", action = ArgAction::Set, default_value_t = true, value_name = "BOOL")]
+    pub validate_machines: bool,
     /// Whether objects are told, in their status, what is said of them.
     #[arg(long, action = ArgAction::Set, default_value_t = true, value_name = "BOOL")]
     pub write_status: bool,

@@ -163,10 +163,6 @@ impl Duty for Addresses {
         self.forget(key).into_iter().collect()
     }
 
-    fn changed(&mut self) -> Vec<Key> {
-        Vec::new()
-    }
-
     fn request(&mut self, key: &Key) -> Option<Request<Vec<u8>>> {
         self.unplan(key);
         let wanted = self.wanted(key)?;

@@ -31,20 +31,42 @@ pub(super) trait Duty: Send {
     fn gone(&mut self, key: &Key) -> Vec<Key>;
 
     /// What it works with beside objects has changed.
-    fn changed(&mut self) -> Vec<Key>;
+    fn changed(&mut self) -> Vec<Key> {
+        Vec::new()
+    }
+
+    /// All objects of a kind were told, in this version; in none where the cluster does not have the kind.
+    fn whole(&mut self, _kind: usize, _version: Option<&'static str>) -> Vec<Key> {
+        Vec::new()
+    }
 
     /// The request that brings an object to what it should be; none if it is that.
     fn request(&mut self, key: &Key) -> Option<Request<Vec<u8>>>;
 }
 
 impl Watched {
-    /// The path of the objects of a namespace.
+    /// Whether its objects are in namespaces.
+    pub(super) fn is_namespaced(&self) -> bool {
+        let without = [
+            "Namespace",
+            "ClusterTrustBundle",
+            "IngressClass",
+            "MutatingWebhookConfiguration",
+            "ValidatingWebhookConfiguration",
+        ];
+        !without.contains(&self.kind)
+    }
+
+    /// The path of the objects of a namespace, or of those that are in none.
     pub(super) fn path(&self, version: &str, namespace: &str) -> String {
         let group = match self.group {
             "" => format!("/api/{version}"),
             group => format!("/apis/{group}/{version}"),
         };
-        format!("{group}/namespaces/{namespace}/{}", self.plural)
+        match self.is_namespaced() {
+            true => format!("{group}/namespaces/{namespace}/{}", self.plural),
+            false => format!("{group}/{}", self.plural),
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 /// The Lease.
-const NAME: &str = "istio-leader";
+pub(super) const NAME: &str = "istio-leader";
 /// Where it says the revision of its holder.
 const REVISION: &str = "istio.io/rev";
 /// How often the lease of another is looked at.
@@ -46,9 +46,14 @@ pub(super) struct Election {
 impl Election {
     pub(super) fn new(options: &Options) -> Self {
         let (mover, fence) = Fence::new();
-        let revision = options.context.revision.to_string();
+        let context = options.contexts.now();
+        // That which people call the default is that, whatever its own name is.
+        let revision = match context.tags.contains("default") || &*context.revision == "default" {
+            true => String::new(),
+            false => context.revision.to_string(),
+        };
         Self {
-            api: Api::namespaced(options.client.clone(), &options.context.system_namespace),
+            api: Api::namespaced(options.client.clone(), &context.system_namespace),
             name: options.name.clone(),
             claim: Claim::new(&options.name, &revision),
             revision,

@@ -22,6 +22,8 @@ const CONFIG_MAP: usize = 1;
 pub(super) struct Roots {
     name: String,
     roots: watch::Receiver<String>,
+    /// The only namespace that gets them, where there is one.
+    only: Option<String>,
     namespaces: BTreeSet<String>,
     /// The ConfigMap of each namespace that has it.
     found: BTreeMap<String, Found>,
@@ -36,8 +38,8 @@ struct Found {
 }
 
 impl Roots {
-    pub(super) fn new(name: String, roots: watch::Receiver<String>) -> Self {
-        Self { name, roots, namespaces: BTreeSet::new(), found: BTreeMap::new() }
+    pub(super) fn new(name: String, roots: watch::Receiver<String>, only: Option<String>) -> Self {
+        Self { name, roots, only, namespaces: BTreeSet::new(), found: BTreeMap::new() }
     }
 
     fn key(&self, namespace: &str) -> Key {
@@ -55,8 +57,9 @@ impl Duty for Roots {
             self.found.insert(namespace.clone(), Found::of(object));
             return vec![self.key(namespace)];
         }
+        let left_out = LEFT_OUT.contains(&name.as_str()) || self.only.as_ref().is_some_and(|only| only != name);
         // Nothing can be made in a namespace that is on its way out.
-        match LEFT_OUT.contains(&name.as_str()) || object["metadata"]["deletionTimestamp"].is_string() {
+        match left_out || object["metadata"]["deletionTimestamp"].is_string() {
             true => drop(self.namespaces.remove(name)),
             false => drop(self.namespaces.insert(name.clone())),
         }

@@ -1,13 +1,16 @@
 //! What is said of an object, in its status: whether it is in force, and what is wrong with it.
 
-use super::duty::{Duty, Key, Watched, request};
+use super::{
+    duty::{Duty, Key, Watched, request},
+    events::{Event, Recorder},
+};
 use crate::{
     parse::{self, Context},
     problem::{Problem, Severity},
 };
 use hyper::{Method, Request};
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 /// The condition that is ours. Those of others are left as they are.
 const CONDITION: &str = "Reconciled";
@@ -31,6 +34,12 @@ pub(super) const KINDS: &[Watched] = &[
     security("RequestAuthentication", "requestauthentications"),
 ];
 
+/// The `apiVersion` by which an object of a kind is named; empty where the kind is none of these.
+pub(super) fn api_version(kind: &str) -> String {
+    let known = KINDS.iter().find(|k| k.kind == kind);
+    known.map_or_else(String::new, |k| format!("{}/{}", k.group, k.versions[0]))
+}
+
 pub(super) const fn networking(kind: &'static str, plural: &'static str) -> Watched {
     Watched { group: "networking.istio.io", versions: &["v1", "v1beta1", "v1alpha3"], kind, plural }
 }
@@ -42,14 +51,31 @@ const fn security(kind: &'static str, plural: &'static str) -> Watched {
 /// Keeps the status of objects.
 #[derive(Debug)]
 pub(super) struct Statuses {
-    context: Context,
+    context: Arc<Context>,
+    /// Who is told of objects that are refused.
+    recorder: Option<Recorder>,
     /// The path and the status of each object whose status is not what it should be.
     wrong: BTreeMap<Key, (String, Value)>,
 }
 
 impl Statuses {
-    pub(super) fn new(context: Context) -> Self {
-        Self { context, wrong: BTreeMap::new() }
+    pub(super) fn new(context: Arc<Context>, recorder: Option<Recorder>) -> Self {
+        Self { context, recorder, wrong: BTreeMap::new() }
+    }
+
+    /// Tells of an object that is refused, which its status does not say yet.
+    fn tell(&self, object: &Value, status: &Value) {
+        let all = status["conditions"].as_array().into_iter().flatten();
+        let Some(refused) = all.filter(|c| c["type"] == CONDITION).find(|c| c["reason"] == "Refused") else { return };
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let metadata = &object["metadata"];
+        let named =
+            [&object["apiVersion"], &object["kind"], &metadata["namespace"], &metadata["name"], &metadata["uid"]];
+        let event =
+            Event { object: named.map(text), reason: "Refused", warning: true, note: text(&refused["message"]) };
+        if let Some(recorder) = &self.recorder {
+            recorder.record(event);
+        }
     }
 }
 
@@ -63,8 +89,7 @@ impl Duty for Statuses {
         self.wrong.remove(key);
         // An object of another control plane's is left to that.
         let revision = object["metadata"]["labels"]["istio.io/rev"].as_str();
-        let mine = revision
-            .is_none_or(|r| r == &*self.context.revision || (r == "default" && self.context.revision.is_empty()));
+        let mine = revision.is_none_or(|revision| parse::is_revision(revision, &self.context));
         if !mine || object["metadata"]["deletionTimestamp"].is_string() {
             return Vec::new();
         }
@@ -74,6 +99,7 @@ impl Duty for Statuses {
         else {
             return Vec::new();
         };
+        self.tell(object, &status);
         let version =
             object["apiVersion"].as_str().and_then(|v| v.split_once('/')).map_or("v1", |(_, version)| version);
         let path = format!("{}/{name}/status", KINDS[*kind].path(version, namespace));
@@ -85,10 +111,6 @@ impl Duty for Statuses {
 
     fn gone(&mut self, key: &Key) -> Vec<Key> {
         self.wrong.remove(key);
-        Vec::new()
-    }
-
-    fn changed(&mut self) -> Vec<Key> {
         Vec::new()
     }
 

@@ -12,6 +12,7 @@ use crate::{
     problem::{FieldPath, Problem},
 };
 use serde_json::{Value, json};
+use std::sync::Arc;
 use tokio::sync::watch;
 
 const NOW: &str = "2026-01-02T03:04:05Z";
@@ -32,7 +33,7 @@ mod roots {
 
     fn duty(text: &str) -> (watch::Sender<String>, Roots) {
         let (sender, receiver) = watch::channel(text.to_owned());
-        (sender, Roots::new("istio-ca-root-cert".into(), receiver))
+        (sender, Roots::new("istio-ca-root-cert".into(), receiver, None))
     }
 
     fn there(data: &Value, labels: &Value) -> Value {
@@ -174,7 +175,7 @@ mod status {
 
     #[test]
     fn an_object_of_another_revision_is_left_to_that() {
-        let mut duty = Statuses::new(Context::default());
+        let mut duty = Statuses::new(Arc::new(Context::default()), None);
         let at = KINDS.iter().position(|k| k.kind == "VirtualService").unwrap();
         let mut raw = json!({
             "apiVersion": "networking.istio.io/v1beta1", "kind": "VirtualService",

@@ -5,7 +5,7 @@ use super::{
     fence::{Fence, Over},
     queue::Queue,
 };
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use hyper::Request;
 use kube::{
     Api, Client,
@@ -14,9 +14,9 @@ use kube::{
     runtime::{WatchStreamExt as _, watcher},
 };
 use serde_json::Value;
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, pin::Pin, time::Duration};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::mpsc,
     task::JoinSet,
     time::{self, Instant},
 };
@@ -36,22 +36,36 @@ enum Seen {
     There(Box<Value>),
     /// An object is gone.
     Gone(Box<Value>),
-    /// Everything that is there was said.
-    End,
+    /// Everything that is there was said, in this version.
+    End(Option<&'static str>),
 }
 
-/// Does a duty for ever, as long as the fence is open.
-pub(super) async fn run(
-    client: Client,
-    fence: Fence,
-    duty: Box<dyn Duty>,
-    mut changed: Option<watch::Receiver<String>>,
-) {
+/// Tells that what a duty works with beside objects has changed.
+pub(super) type News = Pin<Box<dyn Stream<Item = ()> + Send>>;
+
+/// How long a request may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where a duty is done: the cluster, as long as the fence is open; and the only namespace, where there is one.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub(super) client: Client,
+    pub(super) fence: Fence,
+    pub(super) namespace: Option<String>,
+}
+
+/// Does a duty for ever.
+pub(super) async fn run(place: Place, duty: Box<dyn Duty>, mut changed: News) {
     let (sender, mut events) = mpsc::channel(WAITING);
     let mut watching = JoinSet::new();
     let watched = duty.watched();
     for (index, (kind, fields)) in watched.iter().enumerate() {
-        watching.spawn(follow(client.clone(), index, *kind, fields.clone(), sender.clone()));
+        let objects = Objects { client: place.client.clone(), kind: *kind, fields: fields.clone(), namespace: None };
+        let objects = match kind.is_namespaced() {
+            true => Objects { namespace: place.namespace.clone(), ..objects },
+            false => objects,
+        };
+        watching.spawn(follow(objects, index, sender.clone()));
     }
     drop(sender);
     let mut state = State {
@@ -63,8 +77,8 @@ pub(super) async fn run(
     let mut requests = JoinSet::new();
     loop {
         while let Some((key, request)) = state.next() {
-            let (client, fence) = (client.clone(), fence.clone());
-            requests.spawn(async move { (key, send(&client, &fence, request).await) });
+            let place = place.clone();
+            requests.spawn(async move { (key, send(&place, request).await) });
         }
         let wake = state.queue.wake().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
         tokio::select! {
@@ -79,18 +93,9 @@ pub(super) async fn run(
                 Ok((_, Outcome::Over)) | Err(_) => {}
             },
             () = time::sleep_until(wake) => {}
-            () = news(&mut changed) => state.changed(),
+            Some(()) = changed.next() => state.changed(),
         }
     }
-}
-
-async fn news(changed: &mut Option<watch::Receiver<String>>) {
-    if let Some(receiver) = changed
-        && receiver.changed().await.is_ok()
-    {
-        return;
-    }
-    std::future::pending().await
 }
 
 struct State {
@@ -136,12 +141,13 @@ impl State {
                 }
                 self.add(|duty| duty.gone(&key));
             }
-            Seen::End => {
+            Seen::End(version) => {
                 let read = std::mem::take(&mut self.read[index]);
                 let before = self.known[index].replace(read.clone()).unwrap_or_default();
                 for key in before.difference(&read) {
                     self.add(|duty| duty.gone(key));
                 }
+                self.add(|duty| duty.whole(index, version));
             }
         }
     }
@@ -167,9 +173,10 @@ enum Outcome {
     Over,
 }
 
-async fn send(client: &Client, fence: &Fence, request: Request<Vec<u8>>) -> Outcome {
+async fn send(place: &Place, request: Request<Vec<u8>>) -> Outcome {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    match fence.write(client.request::<Value>(request)).await {
+    let sent = time::timeout(PATIENCE, place.fence.write(place.client.request::<Value>(request)));
+    match sent.await.unwrap_or_else(|_| Ok(Err(kube::Error::Service("no answer".into())))) {
         Err(Over) => Outcome::Over,
         Ok(Ok(_)) => {
             tracing::debug!(%method, path, "wrote");
@@ -185,23 +192,34 @@ async fn send(client: &Client, fence: &Fence, request: Request<Vec<u8>>) -> Outc
     }
 }
 
-/// Watches a kind for ever, in the first of its versions that there is.
-async fn follow(
+/// Which objects are watched.
+struct Objects {
     client: Client,
-    index: usize,
     kind: Watched,
     fields: Option<String>,
-    sender: mpsc::Sender<(usize, Seen)>,
-) {
+    namespace: Option<String>,
+}
+
+impl Objects {
+    fn api(&self, version: &str) -> Api<DynamicObject> {
+        let gvk = GroupVersionKind::gvk(self.kind.group, version, self.kind.kind);
+        let resource = ApiResource::from_gvk_with_plural(&gvk, self.kind.plural);
+        match &self.namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
+            None => Api::all_with(self.client.clone(), &resource),
+        }
+    }
+}
+
+/// Watches a kind for ever, in the first of its versions that there is.
+async fn follow(objects: Objects, index: usize, sender: mpsc::Sender<(usize, Seen)>) {
+    let kind = objects.kind;
     let mut missing = false;
     loop {
         for version in kind.versions {
-            let gvk = GroupVersionKind::gvk(kind.group, version, kind.kind);
-            let api =
-                Api::<DynamicObject>::all_with(client.clone(), &ApiResource::from_gvk_with_plural(&gvk, kind.plural));
-            let config =
-                fields.as_ref().map_or_else(watcher::Config::default, |f| watcher::Config::default().fields(f));
-            let mut stream = watcher(api, config).default_backoff().boxed();
+            let fields = objects.fields.as_ref();
+            let config = fields.map_or_else(watcher::Config::default, |f| watcher::Config::default().fields(f));
+            let mut stream = watcher(objects.api(version), config).default_backoff().boxed();
             loop {
                 let event = match stream.try_next().await {
                     Ok(Some(event)) => event,
@@ -218,7 +236,7 @@ async fn follow(
                     watcher::Event::Init => Seen::Begin,
                     watcher::Event::InitApply(o) | watcher::Event::Apply(o) => Seen::There(object(o)),
                     watcher::Event::Delete(o) => Seen::Gone(object(o)),
-                    watcher::Event::InitDone => Seen::End,
+                    watcher::Event::InitDone => Seen::End(Some(*version)),
                 };
                 if sender.send((index, seen)).await.is_err() {
                     return;
@@ -228,7 +246,7 @@ async fn follow(
         // A kind that is not there has no objects.
         if !missing {
             missing = true;
-            for seen in [Seen::Begin, Seen::End] {
+            for seen in [Seen::Begin, Seen::End(None)] {
                 if sender.send((index, seen)).await.is_err() {
                     return;
                 }

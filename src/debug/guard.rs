@@ -35,6 +35,11 @@ impl Debug {
         if *namespace == root || identity.namespaces.iter().any(|n| **n == **namespace) {
             return Ok(());
         }
+        if let Some(access) = &identity.access
+            && access.may_get(&caller, &format!("/{page}")).await
+        {
+            return Ok(());
+        }
         match OWN.contains(&page) {
             true => self.admit_to_proxy(&caller, parameters),
             false => Err((StatusCode::FORBIDDEN, format!("{page} is for the namespace {root} alone\n"))),

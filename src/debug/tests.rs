@@ -122,6 +122,7 @@ async fn pages_are_for_the_machine_itself_and_for_whom_the_control_plane_knows()
         signer: Arc::new(Signer::new(authority, limits)),
         authenticator: Arc::new(Authenticator::new(Box::new(|| vec!["cluster.local".into()]), issuers)),
         namespaces: vec!["watchers".into()],
+        access: None,
     };
     let open = shop();
     let guarded = Debug { identity: Some(identity), ..open.clone() };

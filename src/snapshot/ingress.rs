@@ -68,6 +68,11 @@ impl Snapshot {
         }
     }
 
+    /// The Ingresses that are served.
+    pub fn served_ingresses(&self) -> impl Iterator<Item = ObjectKey> {
+        self.ingresses.iter().filter(|(_, ingress)| self.serves(ingress)).map(|(key, _)| key.clone())
+    }
+
     fn serves(&self, ingress: &Ingress) -> bool {
         let class = ingress.class.as_ref().and_then(|name| self.ingress_classes.get(name));
         self.mesh.ingress.serves(ingress, class.map(|c| &**c))

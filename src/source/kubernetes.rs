@@ -12,6 +12,7 @@ mod kind;
 mod mirror;
 mod page;
 mod prune;
+mod revision;
 
 use crate::{
     model::Change,
@@ -21,16 +22,37 @@ use crate::{
 use definition::{Definitions, Served, Service};
 use follow::{Follow, Follower};
 use hyper::Request;
-use kind::{BUILT_IN, DEFINITIONS, SETTINGS, Watched};
+use kind::{BUILT_IN, DEFINITIONS, SETTINGS, TAGS, Watched};
 use kube::Client;
 use mirror::Mirror;
+use revision::Tags;
 use serde_json::Value;
-use std::sync::Arc;
+use std::fmt;
 use tokio::{sync::watch, task::JoinSet};
 
 pub use client::{ConnectError, connect};
 pub use failure::reason;
 pub use health::{Health, Standing};
+pub use revision::Contexts;
+
+/// A cluster, and how it is read.
+#[derive(Clone)]
+pub struct Options {
+    /// The way to its API server.
+    pub client: Client,
+    /// What parsing depends on; the tags in it are brought by the cluster.
+    pub contexts: Contexts,
+    /// The only namespace whose objects are read, beside the mesh's settings; all where there is none.
+    pub namespace: Option<String>,
+    /// Where it is told how it stands with each kind.
+    pub health: Health,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options").field("namespace", &self.namespace).finish_non_exhaustive()
+    }
+}
 
 /// Reads everything, says `synced` once it is published, and then follows the changes until the store stops. Says on
 /// the way what is still `waiting` to be read.
@@ -38,29 +60,33 @@ pub use health::{Health, Standing};
 /// # Errors
 ///
 /// When the store has stopped.
-pub async fn watch(
-    client: Client,
-    context: Context,
-    writer: Writer,
-    health: Health,
-    mut report: impl FnMut(Progress),
-) -> Result<(), Stopped> {
-    let context = Arc::new(context);
-    let mut source = Source { client, writer, health, tasks: JoinSet::new(), always: Vec::new() };
+pub async fn watch(options: Options, writer: Writer, mut report: impl FnMut(Progress)) -> Result<(), Stopped> {
+    let contexts = options.contexts.clone();
+    let context = contexts.now();
+    let mut source =
+        Source { options, writer, tasks: JoinSet::new(), always: Vec::new(), at_once: watch::channel(false) };
+    let mirror = |kind| Mirror::new(kind, contexts.follow());
+    let system = || Some(context.system_namespace.to_string());
     for kind in BUILT_IN {
-        let served = source.always(kind);
-        source.follow(kind, None, served, Mirror::new(kind, context.clone()));
+        let (only, following) = (source.only(kind), source.always(kind));
+        source.follow(kind, only, following, mirror(kind));
     }
     let (definitions, custom) = Definitions::new();
-    for (kind, served) in custom {
-        source.follow(kind, None, served, Mirror::new(kind, context.clone()));
+    contexts.hold(custom.iter().map(|(_, asking)| asking.clone()).collect());
+    for (kind, asking) in custom {
+        let only = source.only(kind);
+        source.follow(kind, only, (asking.told(), asking.held()), mirror(kind));
     }
-    let served = source.always(&DEFINITIONS);
-    source.follow(&DEFINITIONS, None, served, definitions);
-    let served = source.always(&SETTINGS);
-    let only = (context.system_namespace.to_string(), format!("metadata.name={}", parse::settings_name(&context)));
-    source.follow(&SETTINGS, Some(only), served, Mirror::new(&SETTINGS, context));
-    source.health.synced(|waiting| report(Progress::Waiting(waiting))).await;
+    for (kind, namespace) in TAGS.iter().zip([None, system()]) {
+        let following = source.always(kind);
+        source.follow(kind, (namespace, String::new()), following, Tags::new(kind, contexts.clone()));
+    }
+    let following = source.always(&DEFINITIONS);
+    source.follow(&DEFINITIONS, (None, String::new()), following, definitions);
+    let following = source.always(&SETTINGS);
+    let named = format!("metadata.name={}", parse::settings_name(&context));
+    source.follow(&SETTINGS, (system(), named), following, mirror(&SETTINGS));
+    source.options.health.synced(|waiting| report(Progress::Waiting(waiting))).await;
     source.writer.published().await?;
     report(Progress::Synced);
     // None ends while the store is there.
@@ -115,30 +141,37 @@ pub async fn token_keys(client: &Client) -> Result<TokenKeys, kube::Error> {
 
 /// What all kinds have in common, and what runs for them.
 struct Source {
-    client: Client,
+    options: Options,
     writer: Writer,
-    health: Health,
     tasks: JoinSet<Stopped>,
     /// Of the kinds that are always there.
     always: Vec<watch::Sender<Service>>,
+    /// For those who need not wait.
+    at_once: (watch::Sender<bool>, watch::Receiver<bool>),
 }
 
 impl Source {
-    fn always(&mut self, kind: &'static Watched) -> Served {
+    fn always(&mut self, kind: &'static Watched) -> (Served, watch::Receiver<bool>) {
         let (sender, served) = watch::channel(Service::Version(kind.versions[0]));
         self.always.push(sender);
-        served
+        (served, self.at_once.1.clone())
+    }
+
+    /// Which objects of a kind are read: its namespace, and those that the kind itself selects.
+    fn only(&self, kind: &'static Watched) -> (Option<String>, String) {
+        (self.options.namespace.clone().filter(|_| kind.is_namespaced()), kind.selector.to_owned())
     }
 
     fn follow(
         &mut self,
         kind: &'static Watched,
-        only: Option<(String, String)>,
-        served: Served,
+        only: (Option<String>, String),
+        (served, held): (Served, watch::Receiver<bool>),
         state: impl Follow + 'static,
     ) {
-        self.health.expect(kind.kind);
-        let (client, writer, health) = (self.client.clone(), self.writer.clone(), self.health.clone());
-        self.tasks.spawn(Follower { client, kind, only, served, state, writer, health }.run());
+        let Options { client, health, .. } = self.options.clone();
+        health.expect(kind.kind);
+        let writer = self.writer.clone();
+        self.tasks.spawn(Follower { client, kind, only, served, held, state, writer, health }.run());
     }
 }

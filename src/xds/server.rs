@@ -1,7 +1,7 @@
 //! The gRPC services: the aggregated one and one for each type, all on the same protocol.
 
 use super::{
-    Engine, Metrics, Registry,
+    Attendance, Engine, Metrics, Registry,
     session::{Session, down},
     wire::{Answer, Delta, Sotw, Wire},
 };
@@ -57,6 +57,8 @@ pub struct Options {
     pub max_age: Duration,
     /// The secrets of clients that have proved who they are.
     pub secrets: Option<Arc<dyn Secrets>>,
+    /// Who is told of nodes that come and go.
+    pub attendance: Option<Arc<dyn Attendance>>,
 }
 
 impl Default for Options {
@@ -69,6 +71,7 @@ impl Default for Options {
             keepalive_timeout: Duration::from_secs(10),
             max_age: Duration::from_secs(30 * 60),
             secrets: None,
+            attendance: None,
         }
     }
 }
@@ -82,6 +85,7 @@ pub(super) struct Shared {
     pub(super) shutdown: watch::Receiver<bool>,
     pub(super) debug: Option<DebugHook>,
     pub(super) secrets: Option<Arc<dyn Secrets>>,
+    pub(super) attendance: Option<Arc<dyn Attendance>>,
     pub(super) max_age: Duration,
     /// Who may translate: a permit for each worker.
     pub(super) turns: Semaphore,
@@ -125,6 +129,7 @@ impl Server {
                 shutdown,
                 debug,
                 secrets: options.secrets.clone(),
+                attendance: options.attendance.clone(),
                 max_age: options.max_age,
                 turns,
             }),

@@ -4,7 +4,7 @@
 //! waits newer snapshots take each other's place.
 
 use super::{
-    Lease,
+    Lease, Stay,
     registry::{Client, Place},
     server::Shared,
     stream::{Request, Response, Stream, Variant},
@@ -58,6 +58,9 @@ pub(super) struct Session<W: Wire> {
     /// When the client has to come back, and prove it again.
     ends: Instant,
     node: Option<NodePb>,
+    /// Where the client is known to be there, and how it said that it is before it was.
+    stay: Option<Box<dyn Stay>>,
+    health: Option<Result<(), String>>,
     open: Option<Open>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     outbox: VecDeque<Outgoing<W>>,
@@ -94,6 +97,8 @@ impl<W: Wire> Session<W> {
             secrets: None,
             ends,
             node: None,
+            stay: None,
+            health: None,
             open: None,
             snapshots,
             outbox: VecDeque::new(),
@@ -178,6 +183,9 @@ impl<W: Wire> Session<W> {
     async fn on_request(&mut self, request: W::Request) -> Result<(), Status> {
         let (node, mut request) = W::request(request);
         if request.type_url == HEALTH {
+            self.health = Some(request.error.map_or(Ok(()), Err));
+            self.node = self.node.take().or(node);
+            self.say_health();
             return Ok(());
         }
         if self.node.is_none() {
@@ -205,6 +213,15 @@ impl<W: Wire> Session<W> {
         Ok(())
     }
 
+    /// Hands on how the client is, once it is known to be there.
+    fn say_health(&mut self) {
+        if let Some(stay) = &self.stay
+            && let Some(health) = self.health.take()
+        {
+            stay.says(health);
+        }
+    }
+
     /// Answers a request of a debug type, once: it is no subscription.
     async fn on_debug(&mut self, request: &Request) -> Result<(), Status> {
         if !request.nonce.is_empty() {
@@ -229,13 +246,17 @@ impl<W: Wire> Session<W> {
         node.proven = self.caller.is_some();
         let apart = !self.snapshots.borrow().mesh.features.whole_routes;
         node.virtual_hosts = apart && W::VARIANT == Variant::Delta && self.only.is_none() && is_envoy(pb);
+        let metadata = json.get("metadata").cloned().unwrap_or_default();
+        if let Some(attendance) = self.shared.attendance.clone() {
+            self.stay = attendance.arrive(&node, &metadata, self.caller.as_ref()).await?;
+            self.say_health();
+        }
         let node = Arc::new(node);
         let asks = node.identity == IdentitySource::ControlPlane;
         if let (Some(caller), Some(secrets), true) = (&self.caller, &self.shared.secrets, asks) {
             self.secrets = Some(secrets.follow(caller));
         }
         let (lease, _) = self.advance(Lease::new(node.clone())).await?;
-        let metadata = json.get("metadata").cloned().unwrap_or_default();
         let client = Client { node, metadata, peer: self.peer, variant: W::VARIANT };
         let metrics = self.shared.metrics.clone();
         let config = self.config(&lease);

@@ -1,11 +1,12 @@
 //! What the control plane writes into a cluster: the roots, the status of objects, addresses, and by whom.
 
-use crate::harness::{Server, eventually, with_own, with_shared};
+use crate::harness::{Plane, Server, Watching, eventually, with_own, with_own_of, with_shared};
 use kube::Client;
 use mainsheet::{
     ca::{self, Cluster, Keeper, KeyKind, Storage as _},
     controller::{self, Options},
     parse::Context,
+    source::kubernetes::Contexts,
 };
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
@@ -27,11 +28,16 @@ impl Replica {
         let (down, shutdown) = watch::channel(false);
         let options = Options {
             client,
-            context: Context { revision: revision.into(), ..Context::default() },
+            contexts: Contexts::new(Context { revision: revision.into(), ..Context::default() }),
+            namespace: None,
             name: name.into(),
             lease: Duration::from_secs(4),
             roots: Some(receiver),
             root_config_map: ROOTS.into(),
+            trust_bundle: false,
+            worlds: None,
+            events: None,
+            machines: None,
             status: true,
             addresses: vec!["240.240.0.0/16".parse().expect("a range"), "2001:2::/48".parse().expect("a range")],
         };
@@ -306,5 +312,286 @@ fn a_plugged_in_authority_goes_before_the_one_that_was_made() {
         let loaded = loaded.await.expect("no panic").expect("files");
         assert_eq!(loaded["root-cert.pem"], made["root-cert.pem"]);
         assert!(get(server, "/api/v1/namespaces/istio-system/secrets/istio-ca-secret").await.is_err());
+    });
+}
+
+#[test]
+fn an_ingress_that_is_served_is_told_the_addresses_of_the_gateways() {
+    with_own(async |server: Server| {
+        let objects = server.objects();
+        objects
+            .put_yaml(
+                r#"
+apiVersion: v1
+kind: Namespace
+metadata: {name: istio-system}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: mine, namespace: shop, annotations: {kubernetes.io/ingress.class: istio}}
+spec: {rules: [{host: a.example, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: a, port: {number: 80}}}}]}}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: other, namespace: shop, annotations: {kubernetes.io/ingress.class: nginx}}
+spec: {rules: [{host: b.example, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: a, port: {number: 80}}}}]}}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: istio-ingressgateway, namespace: istio-system}
+spec: {type: LoadBalancer, externalIPs: [192.0.2.9], ports: [{port: 80}]}
+"#,
+            )
+            .await;
+        let plane = Plane::replica(&server, "first", &[]);
+        plane.ready().await;
+        let path = |name: &str| format!("/apis/networking.k8s.io/v1/namespaces/shop/ingresses/{name}");
+        let is = |wanted: Value| move |status: &Value| status["loadBalancer"]["ingress"] == wanted;
+        says(&server, &path("mine"), is(json!([{"ip": "192.0.2.9"}]))).await;
+        let service = "/api/v1/namespaces/istio-system/services/istio-ingressgateway";
+        let balanced =
+            json!({"status": {"loadBalancer": {"ingress": [{"hostname": "lb.example"}, {"ip": "192.0.2.1"}]}}});
+        objects.send("PATCH", &format!("{service}/status"), &balanced).await.expect("a status");
+        let all = json!([{"ip": "192.0.2.1"}, {"ip": "192.0.2.9"}, {"hostname": "lb.example"}]);
+        let found = says(&server, &path("mine"), is(all)).await;
+        let other = get(&server, &path("other")).await.expect("an Ingress");
+        assert!(other["status"]["loadBalancer"]["ingress"].is_null(), "it is for another controller");
+        time::sleep(Duration::from_secs(2)).await;
+        let later = get(&server, &path("mine")).await.expect("an Ingress");
+        assert_eq!(later["metadata"]["resourceVersion"], found["metadata"]["resourceVersion"], "it is said once");
+        // One that becomes the mesh's is told too.
+        let mine = json!({"metadata": {"annotations": {"kubernetes.io/ingress.class": "istio"}}});
+        objects.send("PATCH", &path("other"), &mine).await.expect("changed");
+        says(&server, &path("other"), |status| !status["loadBalancer"]["ingress"].is_null()).await;
+        objects.send("DELETE", service, &Value::Null).await.expect("deleted");
+        says(&server, &path("mine"), |status| status["loadBalancer"]["ingress"].is_null()).await;
+    });
+}
+
+/// A configuration of webhooks: two, one of which leads to the namespace of the control plane.
+fn webhooks(kind: &str, name: &str, revision: Value) -> Value {
+    let webhook = |name: &str, namespace: &str| {
+        json!({
+            "name": name, "sideEffects": "None", "admissionReviewVersions": ["v1"], "failurePolicy": "Ignore",
+            "clientConfig": {"service": {"name": "istiod", "namespace": namespace, "path": "/inject"}},
+            "rules": [{"operations": ["CREATE"], "apiGroups": ["example.com"], "apiVersions": ["v1"], "resources": ["x"]}],
+        })
+    };
+    let suffix = if kind.starts_with("Mutating") { "sidecar-injector.istio.io" } else { "validation.istio.io" };
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind,
+        "metadata": {"name": name, "labels": {"istio.io/rev": revision}},
+        "webhooks": [webhook(&format!("rev.{suffix}"), "istio-system"), webhook("rev.example.com", "istio-system"),
+                     webhook(&format!("far.{suffix}"), "elsewhere")],
+    })
+}
+
+#[test]
+fn webhooks_of_the_control_plane_are_known_by_its_roots_whatever_others_do_to_them() {
+    with_own(async |server: Server| {
+        system(&server).await;
+        let objects = server.objects();
+        let parent = "/apis/admissionregistration.k8s.io/v1";
+        let of = |plural: &str, name: &str| format!("{parent}/{plural}/{name}");
+        let (mutating, validating) = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations");
+        for (kind, plural) in
+            [("MutatingWebhookConfiguration", mutating), ("ValidatingWebhookConfiguration", validating)]
+        {
+            objects
+                .send("POST", &format!("{parent}/{plural}"), &webhooks(kind, "ours", "canary".into()))
+                .await
+                .expect("made");
+            objects
+                .send("POST", &format!("{parent}/{plural}"), &webhooks(kind, "others", Value::Null))
+                .await
+                .expect("made");
+        }
+        let replica = Replica::start(server.client(), "a", "", "ROOTS");
+        let bundles = async |path: &str| -> Vec<String> {
+            let found = get(&server, path).await.expect("a configuration");
+            let all = found["webhooks"].as_array().expect("webhooks").iter();
+            all.map(|w| w["clientConfig"]["caBundle"].as_str().unwrap_or_default().to_owned()).collect()
+        };
+        let is = async |path: &str, wanted: &str| {
+            let check = async || match bundles(path).await {
+                found if found == [wanted, "", ""] => Ok(()),
+                found => Err(format!("{path}: {found:?}")),
+            };
+            eventually("the webhook is known by the roots", check).await;
+        };
+        // ROOTS and ROTATED.
+        is(&of(mutating, "ours"), "Uk9PVFM=").await;
+        is(&of(validating, "ours"), "Uk9PVFM=").await;
+        let again = webhooks("MutatingWebhookConfiguration", "ours", "canary".into());
+        let wrong = json!({"webhooks": again["webhooks"]});
+        objects.send("PATCH", &of(mutating, "ours"), &wrong).await.expect("changed");
+        is(&of(mutating, "ours"), "Uk9PVFM=").await;
+        replica.roots.send_replace("ROTATED".into());
+        is(&of(mutating, "ours"), "Uk9UQVRFRA==").await;
+        is(&of(validating, "ours"), "Uk9UQVRFRA==").await;
+        assert_eq!(bundles(&of(mutating, "others")).await, ["", "", ""], "which no revision is marked with");
+        replica.end().await;
+    });
+}
+
+const BUNDLES: &[&str] = &[
+    "--feature-gates=ClusterTrustBundle=true",
+    "--runtime-config=certificates.k8s.io/v1beta1/clustertrustbundles=true",
+];
+
+#[test]
+fn the_roots_are_in_a_cluster_trust_bundle_where_the_cluster_has_such() {
+    with_own_of(BUNDLES, async |server: Server| {
+        system(&server).await;
+        let plane = Plane::replica(&server, "first", &["--cluster-trust-bundle=true"]);
+        plane.ready().await;
+        let path = "/apis/certificates.k8s.io/v1beta1/clustertrustbundles/istio.io:istiod-ca:root-cert";
+        let whole = async || {
+            let found = get(&server, path).await?;
+            let roots = get(&server, &config_map("default")).await?["data"]["root-cert.pem"].clone();
+            match found["spec"]["trustBundle"] == roots && found["spec"]["signerName"] == "istio.io/istiod-ca" {
+                true => Ok(()),
+                false => Err(found.to_string()),
+            }
+        };
+        eventually("the bundle is there", whole).await;
+        server.objects().send("DELETE", path, &Value::Null).await.expect("deleted");
+        eventually("the bundle is there again", whole).await;
+    });
+}
+
+/// Waits for an Event, and gives its text.
+async fn event(server: &Server, namespace: &str, reason: &str, about: &str) -> String {
+    let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
+    eventually("there is an Event", async || {
+        let all = get(server, &path).await?["items"].as_array().cloned().unwrap_or_default();
+        let found = all.iter().find(|e| e["reason"] == reason && e["regarding"]["name"] == about);
+        found.map(|e| e["note"].as_str().unwrap_or_default().to_owned()).ok_or(json!(all).to_string())
+    })
+    .await
+}
+
+#[test]
+fn events_tell_of_objects_that_are_refused_here_and_by_proxies_and_of_who_writes() {
+    with_own(async |server: Server| {
+        system(&server).await;
+        let objects = server.objects();
+        objects
+            .put_yaml(
+                r#"
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: broken, namespace: shop}
+spec: {hosts: [a], http: [{match: [{uri: {regex: "/a("}}], route: [{destination: {host: a}}]}]}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: outside, namespace: shop}
+spec: {hosts: [a.example], resolution: DNS, ports: [{number: 80, name: http, protocol: HTTP}]}
+"#,
+            )
+            .await;
+        let plane = Plane::replica(&server, "first", &[]);
+        plane.ready().await;
+        assert_eq!(
+            event(&server, "istio-system", "LeaderElection", "istio-leader").await,
+            "first writes into the cluster from now on"
+        );
+        assert!(event(&server, "shop", "Refused", "broken").await.contains("regular expression"));
+        let mut proxy = plane.proxy().await;
+        proxy.refuse("Error adding/updating cluster(s) outbound|80||a.example: no such thing").await;
+        assert!(event(&server, "shop", "RefusedByProxy", "outside").await.contains("no such thing"));
+        // The same is not said again.
+        time::sleep(Duration::from_secs(2)).await;
+        let all = get(&server, "/apis/events.k8s.io/v1/namespaces/shop/events").await.expect("events");
+        assert_eq!(all["items"].as_array().expect("events").len(), 2, "{all}");
+    });
+}
+
+#[test]
+fn what_is_marked_with_a_tag_of_this_revision_is_read_as_soon_as_that_is_one() {
+    with_own(async |server: Server| {
+        system(&server).await;
+        let objects = server.objects();
+        objects
+            .put_yaml(
+                r#"
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: tagged, namespace: shop, labels: {istio.io/rev: prod}}
+spec: {hosts: [a], http: [{route: [{destination: {host: a}}]}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: own, namespace: shop, labels: {istio.io/rev: canary}}
+spec: {hosts: [b], http: [{route: [{destination: {host: b}}]}]}
+"#,
+            )
+            .await;
+        let mut tag = webhooks("MutatingWebhookConfiguration", "istio-revision-tag-prod", "canary".into());
+        tag["metadata"]["labels"]["istio.io/tag"] = "prod".into();
+        let parent = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+        objects.send("POST", parent, &tag).await.expect("a tag");
+        let context = || Context { revision: "canary".into(), ..Context::default() };
+        let watching = Watching::of(server.client(), context()).await;
+        let names = |watching: &Watching| -> Vec<String> {
+            watching.world().virtual_services.keys().map(|key| key.name.to_string()).collect()
+        };
+        assert_eq!(names(&watching), ["own", "tagged"], "from the first world on");
+        let becomes = async |wanted: &[&str]| {
+            let check = async || match names(&watching) {
+                found if found == wanted => Ok(()),
+                found => Err(format!("{found:?}")),
+            };
+            eventually("the objects of the tag come and go with it", check).await;
+        };
+        objects.send("DELETE", &format!("{parent}/istio-revision-tag-prod"), &Value::Null).await.expect("deleted");
+        becomes(&["own"]).await;
+        // A Service of the control plane's namespace says it as well.
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": "istiod-revision-tag-prod", "namespace": "istio-system",
+                         "labels": {"istio.io/rev": "canary", "istio.io/tag": "prod"}},
+            "spec": {"ports": [{"port": 443}]},
+        });
+        objects.put(&[service]).await;
+        becomes(&["own", "tagged"]).await;
+    });
+}
+
+#[test]
+fn a_control_plane_of_one_namespace_reads_and_writes_in_no_other() {
+    with_own(async |server: Server| {
+        system(&server).await;
+        let objects = server.objects();
+        for name in ["shop", "other"] {
+            let text = r#"
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: a, namespace: NAME}
+spec: {hosts: [a], http: [{route: [{destination: {host: a}}]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: a, namespace: NAME}
+spec: {clusterIP: None, ports: [{name: http, port: 80}]}
+"#;
+            objects.put_yaml(&text.replace("NAME", name)).await;
+        }
+        let settings = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio", "namespace": "istio-system"},
+            "data": {"mesh": "trustDomain: far.example\n"},
+        });
+        objects.put(&[settings]).await;
+        let plane = Plane::replica(&server, "first", &["--watch-namespace", "shop"]);
+        plane.ready().await;
+        assert_eq!((plane.metric("pilot_services"), plane.metric("pilot_virt_services")), (1.0, 1.0));
+        assert!(plane.get(false, "/debug/mesh").1.contains("far.example"), "the mesh's settings are read");
+        let path = |namespace: &str| format!("/apis/networking.istio.io/v1/namespaces/{namespace}/virtualservices/a");
+        says(&server, &path("shop"), |status| status["observedGeneration"] == 1).await;
+        time::sleep(Duration::from_secs(1)).await;
+        assert!(get(&server, &path("other")).await.expect("an object")["status"].is_null());
+        assert!(get(&server, &config_map("shop")).await.is_ok());
+        assert!(get(&server, &config_map("other")).await.is_err());
     });
 }

@@ -175,6 +175,8 @@ fn every_kind_has_a_status_of_its_own_in_every_version() {
 /// Values that bring out every object of the chart.
 const EVERYTHING: &[&str] =
     &["autoscaleMin=2", "global.networkPolicy.enabled=true", "seccompProfile.type=RuntimeDefault"];
+/// What is asked of the cluster only where somebody wants it.
+const WANTED: &[&str] = &["env.ENABLE_CLUSTER_TRUST_BUNDLE_API=true", "env.MAINSHEET_DEBUG_ACCESS_REVIEW=true"];
 const REVISION: &[&str] =
     &["revision=canary", "autoscaleEnabled=false", "replicaCount=2", "meshConfig.accessLogFile=/dev/stdout"];
 
@@ -185,7 +187,7 @@ fn the_charts_are_taken_by_the_api_server_and_the_manifests_are_what_they_make()
         kubectl(&server, &["create", "namespace", "istio-system"], "");
         let base = helm("base", &[]);
         let plain = helm("istiod", &[]);
-        for text in [&base, &plain, &helm("istiod", EVERYTHING), &helm("istiod", REVISION)] {
+        for text in [&base, &plain, &helm("istiod", EVERYTHING), &helm("istiod", WANTED), &helm("istiod", REVISION)] {
             kubectl(&server, &["apply", "--server-side", "--dry-run=server", "-f", "-"], text);
             kubectl(&server, &["apply", "--server-side", "--force-conflicts", "-f", "-"], text);
         }
@@ -234,6 +236,72 @@ async fn as_control_plane(server: &Server) -> PathBuf {
     server.kubeconfig_of(token["status"]["token"].as_str().expect("a token"))
 }
 
+/// Objects that are worked on, by their addresses.
+const WORKED_ON: [(&str, &str); 5] = [
+    (
+        "/apis/networking.istio.io/v1/namespaces/default/virtualservices/a",
+        "apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: a}
+spec: {hosts: [a], http: [{route: [{destination: {host: a}}]}]}",
+    ),
+    (
+        "/apis/security.istio.io/v1/namespaces/default/peerauthentications/a",
+        "apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: a}
+spec: {mtls: {mode: STRICT}}",
+    ),
+    (
+        "/api/v1/namespaces/istio-system/services/istio-ingressgateway",
+        "apiVersion: v1
+kind: Service
+metadata: {name: istio-ingressgateway}
+spec: {externalIPs: [192.0.2.7], ports: [{port: 80}]}",
+    ),
+    (
+        "/apis/networking.k8s.io/v1/namespaces/default/ingresses/a",
+        "apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: a, annotations: {kubernetes.io/ingress.class: istio}}
+spec: {defaultBackend: {service: {name: a, port: {number: 80}}}}",
+    ),
+    (
+        "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/a",
+        "apiVersion: admissionregistration.k8s.io/v1
+kind: MutatingWebhookConfiguration
+metadata: {name: a, labels: {istio.io/rev: default}}
+webhooks:
+- name: namespace.sidecar-injector.istio.io
+  clientConfig: {service: {name: istiod, namespace: istio-system, path: /inject}}
+  sideEffects: None
+  admissionReviewVersions: [v1]
+  failurePolicy: Ignore
+  rules: [{operations: [CREATE], apiGroups: [\"\"], apiVersions: [v1], resources: [pods]}]",
+    ),
+];
+
+/// Takes back what was done to the objects that are worked on.
+async fn undo(objects: &Objects) {
+    for (path, _) in &WORKED_ON[..4] {
+        let status = if path.contains("ingresses") { json!({ "loadBalancer": null }) } else { Value::Null };
+        let _ = objects.send("PATCH", &format!("{path}/status"), &json!({ "status": status })).await;
+    }
+    let (path, webhooks) = WORKED_ON[4];
+    let webhooks = documents(webhooks)[0]["webhooks"].clone();
+    let _ = objects.send("PATCH", path, &json!({ "webhooks": webhooks })).await;
+}
+
+/// Whether all that is worked on was.
+async fn is_done(objects: &Objects) -> bool {
+    let get = async |at: usize| objects.send("GET", WORKED_ON[at].0, &Value::Null).await.unwrap_or_default();
+    let told = async |at| get(at).await["status"]["observedGeneration"] == 1;
+    told(0).await
+        && told(1).await
+        && get(3).await["status"]["loadBalancer"]["ingress"][0]["ip"] == "192.0.2.7"
+        && get(4).await["webhooks"][0]["clientConfig"]["caBundle"].is_string()
+}
+
 /// Runs the control plane under its own rights, until it has done all that it does at the start, or for this long; and gives
 /// what it said.
 async fn run(server: &Server, longest: Duration) -> (bool, String) {
@@ -241,11 +309,7 @@ async fn run(server: &Server, longest: Duration) -> (bool, String) {
     let roots = "/api/v1/namespaces/default/configmaps/istio-ca-root-cert";
     let _ = objects.send("DELETE", roots, &Value::Null).await;
     let _ = objects.send("PATCH", LEASE, &json!({ "spec": { "holderIdentity": "" } })).await;
-    let vs = "/apis/networking.istio.io/v1/namespaces/default/virtualservices/a";
-    let pa = "/apis/security.istio.io/v1/namespaces/default/peerauthentications/a";
-    for path in [vs, pa] {
-        let _ = objects.send("PATCH", &format!("{path}/status"), &json!({ "status": null })).await;
-    }
+    undo(&objects).await;
     let log = server.kubeconfig().with_file_name("istiod.log");
     let _ = fs::remove_file(&log);
     let mut command = Command::new(env!("CARGO_BIN_EXE_mainsheet"));
@@ -257,10 +321,7 @@ async fn run(server: &Server, longest: Duration) -> (bool, String) {
     let started = std::time::Instant::now();
     let done = loop {
         let roots = objects.send("GET", roots, &Value::Null).await;
-        let mut told = true;
-        for path in [vs, pa] {
-            told &= objects.send("GET", path, &Value::Null).await.is_ok_and(|o| o["status"]["observedGeneration"] == 1);
-        }
+        let told = is_done(&objects).await;
         let text = fs::read_to_string(&log).unwrap_or_default();
         let serving = text.contains(" serving");
         if roots.is_ok() && told && serving {
@@ -276,10 +337,10 @@ async fn run(server: &Server, longest: Duration) -> (bool, String) {
     (done, fs::read_to_string(&log).unwrap_or_default())
 }
 
-/// Whether a rule is for what does not happen at the start: callers come, or the authority gets another root.
+/// Whether a rule is for what does not happen at the start: callers and machines come, or the authority gets another root.
 fn is_for_later(rule: &Value) -> bool {
     let of = |resource: &str| rule["resources"] == json!([resource]);
-    of("tokenreviews") || of("secrets") && rule["verbs"] == json!(["update"])
+    of("tokenreviews") || of("workloadentries") || of("secrets") && rule["verbs"] == json!(["update"])
 }
 
 #[test]
@@ -288,21 +349,9 @@ fn the_control_plane_works_with_the_rights_of_its_chart_and_with_none_less() {
         kubectl(&server, &["create", "namespace", "istio-system"], "");
         kubectl(&server, &["apply", "--server-side", "-f", "-"], &helm("istiod", &[]));
         let objects = server.objects();
-        for (path, object) in [
-            (
-                "/apis/networking.istio.io/v1/namespaces/default/virtualservices",
-                json!({
-                "apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": { "name": "a" },
-                "spec": { "hosts": ["a"], "http": [{ "route": [{ "destination": { "host": "a" } }] }] } }),
-            ),
-            (
-                "/apis/security.istio.io/v1/namespaces/default/peerauthentications",
-                json!({
-                "apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication", "metadata": { "name": "a" },
-                "spec": { "mtls": { "mode": "STRICT" } } }),
-            ),
-        ] {
-            objects.send("POST", path, &object).await.expect("an object");
+        for (path, object) in WORKED_ON {
+            let object = &documents(object)[0];
+            objects.send("POST", path.rsplit_once('/').expect("a parent").0, object).await.expect("an object");
         }
         let (done, log) = run(&server, Duration::from_secs(60)).await;
         assert!(done && !log.contains("forbidden"), "{log}");

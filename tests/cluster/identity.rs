@@ -1,11 +1,15 @@
 //! Callers prove who they are by tokens that the cluster has signed: it is asked about each, or its keys are.
 
 use crate::harness::{Objects, Plane, Proxy, Server, with_own};
+use mainsheet::{
+    id::Spiffe,
+    peer::{Access, Caller, Proof},
+};
 use serde_json::{Value, json};
 use tonic::Code;
 
 /// A token for an account of the namespace `shop`.
-async fn token(objects: &Objects, account: &str, audience: &str) -> String {
+pub(crate) async fn token(objects: &Objects, account: &str, audience: &str) -> String {
     let made =
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account, "namespace": "shop"}});
     let _ = objects.offer(std::slice::from_ref(&made)).await;
@@ -83,5 +87,44 @@ fn with_the_clusters_keys_nobody_is_asked() {
         server.kill();
         assert_eq!(admitted(&plane, Some(&good)).await, Ok(()));
         assert_eq!(admitted(&plane, Some(&other)).await, Err(Code::Unauthenticated));
+    });
+}
+
+#[test]
+fn the_cluster_says_which_pages_callers_may_get() {
+    with_own(async |server: Server| {
+        let objects = server.objects();
+        for (path, object) in [
+            (
+                "clusterroles",
+                json!({"kind": "ClusterRole", "metadata": {"name": "watcher"},
+              "rules": [{"nonResourceURLs": ["/debug/syncz"], "verbs": ["get"]}]}),
+            ),
+            (
+                "clusterrolebindings",
+                json!({"kind": "ClusterRoleBinding", "metadata": {"name": "watcher"},
+              "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "watcher"},
+              "subjects": [{"kind": "ServiceAccount", "name": "seller", "namespace": "shop"}]}),
+            ),
+        ] {
+            let path = format!("/apis/rbac.authorization.k8s.io/v1/{path}");
+            objects.send("POST", &path, &object).await.expect("an object");
+        }
+        let access = Access::new(server.client());
+        let caller = |account: &str| Caller {
+            identity: Spiffe { trust_domain: "mesh".into(), namespace: "shop".into(), account: account.into() },
+            proof: Proof::Token,
+            expires: None,
+            pod: None,
+            subject: None,
+        };
+        for (account, page, may) in [
+            ("seller", "/debug/syncz", true),
+            ("seller", "/debug/configz", false),
+            ("buyer", "/debug/syncz", false),
+            ("seller", "/debug/syncz", true),
+        ] {
+            assert_eq!(access.may_get(&caller(account), page).await, may, "{account} {page}");
+        }
     });
 }

@@ -2,11 +2,13 @@
 //! has written. They need the programs that `make cluster-tools` builds once; without them they fail and say so.
 
 mod controllers;
+mod cost;
 mod deploy;
 mod equality;
 mod harness;
 mod identity;
 mod kinds;
+mod machines;
 mod process;
 mod replicas;
 mod soak;

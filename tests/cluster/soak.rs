@@ -177,7 +177,7 @@ impl Soak {
         }
         let up = started.elapsed();
         let quiet = Instant::now();
-        let mut differs = vec!["nothing was compared"; 1].into_iter().map(str::to_owned).collect::<Vec<_>>();
+        let mut differs = vec!["nothing was compared".to_owned()];
         while !differs.is_empty() {
             assert!(quiet.elapsed() < SETTLED, "proxies differ from the truth: {differs:#?}; waited before for {why}");
             differs = self.differences().await;

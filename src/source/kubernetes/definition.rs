@@ -10,6 +10,7 @@ use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
+    sync::Arc,
 };
 use tokio::sync::watch;
 
@@ -27,34 +28,57 @@ pub(super) enum Service {
 /// Where it is told whether a kind is there.
 pub(super) type Served = watch::Receiver<Service>;
 
+/// Who follows a kind: it is told whether that is there, and to read it anew.
+#[derive(Clone, Debug)]
+pub(super) struct Asking {
+    served: Arc<watch::Sender<Service>>,
+    held: Arc<watch::Sender<bool>>,
+}
+
+impl Asking {
+    /// What it is told.
+    pub(super) fn told(&self) -> Served {
+        self.served.subscribe()
+    }
+
+    /// Whether it may begin.
+    pub(super) fn held(&self) -> watch::Receiver<bool> {
+        self.held.subscribe()
+    }
+
+    /// Everything is to be read, for the first time or again.
+    pub(super) fn again(&self) {
+        self.held.send_replace(false);
+        self.served.send_modify(|_| {});
+    }
+}
+
 /// The definitions, as far as they are of the mesh's kinds.
 #[derive(Debug)]
 pub(super) struct Definitions {
-    served: Vec<(&'static Watched, watch::Sender<Service>)>,
+    served: Vec<(&'static Watched, Asking)>,
     /// The versions of each kind, by group and kind.
     known: BTreeMap<(String, String), BTreeSet<String>>,
     listed: BTreeMap<(String, String), BTreeSet<String>>,
 }
 
 impl Definitions {
-    /// None yet, and for each of the mesh's kinds where it is told in which version it is served.
-    pub(super) fn new() -> (Self, Vec<(&'static Watched, Served)>) {
-        let (served, told) = CUSTOM
-            .iter()
-            .map(|kind| {
-                let (sender, receiver) = watch::channel(Service::Unknown);
-                ((kind, sender), (kind, receiver))
-            })
-            .unzip();
-        (Self { served, known: BTreeMap::new(), listed: BTreeMap::new() }, told)
+    /// None yet, and for each of the mesh's kinds who is to follow it.
+    pub(super) fn new() -> (Self, Vec<(&'static Watched, Asking)>) {
+        let asking = || Asking {
+            served: Arc::new(watch::Sender::new(Service::Unknown)),
+            held: Arc::new(watch::Sender::new(true)),
+        };
+        let served: Vec<_> = CUSTOM.iter().map(|kind| (kind, asking())).collect();
+        (Self { served: served.clone(), known: BTreeMap::new(), listed: BTreeMap::new() }, served)
     }
 
     fn tell(&self) {
-        for (kind, sender) in &self.served {
+        for (kind, asking) in &self.served {
             let versions = self.known.get(&(kind.group.to_owned(), kind.kind.to_owned()));
             let best = versions.and_then(|v| kind.versions.iter().copied().find(|best| v.contains(*best)));
             let now = best.map_or(Service::Missing, Service::Version);
-            sender.send_if_modified(|served| mem::replace(served, now) != now);
+            asking.served.send_if_modified(|served| mem::replace(served, now) != now);
         }
     }
 }
@@ -122,7 +146,8 @@ mod tests {
     #[test]
     fn the_best_version_that_is_served_is_told_once_the_definition_is_established() {
         let (mut definitions, told) = Definitions::new();
-        let (_, mut served) = told.into_iter().find(|(k, _)| k.kind == "Sidecar").expect("a kind");
+        let (_, asking) = told.into_iter().find(|(k, _)| k.kind == "Sidecar").expect("a kind");
+        let mut served = asking.told();
         let versions = json!([
             {"name": "v1alpha3", "served": true}, {"name": "v1beta1", "served": true}, {"name": "v1", "served": false},
         ]);

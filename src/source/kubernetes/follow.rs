@@ -22,7 +22,7 @@ use std::{
     hash::{BuildHasher as _, RandomState},
     time::Duration,
 };
-use tokio::time;
+use tokio::{sync::watch, time};
 
 /// How many objects a page has.
 const PAGE: usize = 500;
@@ -56,9 +56,11 @@ pub(super) trait Follow: Send + Sync {
 pub(super) struct Follower<F> {
     pub(super) client: Client,
     pub(super) kind: &'static Watched,
-    /// The namespace and the field selector; those of the kind where there is none.
-    pub(super) only: Option<(String, String)>,
+    /// The namespace and the field selector.
+    pub(super) only: (Option<String>, String),
     pub(super) served: Served,
+    /// Whether it has to wait before it begins.
+    pub(super) held: watch::Receiver<bool>,
     pub(super) state: F,
     pub(super) writer: Writer,
     pub(super) health: Health,
@@ -75,6 +77,9 @@ enum End {
 impl<F: Follow> Follower<F> {
     /// Follows until the store has stopped.
     pub(super) async fn run(mut self) -> Stopped {
+        if self.held.wait_for(|held| !held).await.is_err() {
+            return Stopped;
+        }
         let tree = self.kind.tree();
         // Servers before Kubernetes 1.32 do not have lists as streams.
         let (mut streaming, mut pauses) = (true, Pauses::default());
@@ -340,11 +345,8 @@ impl<F: Follow> Round<'_, F> {
 
     fn address(&self, words: &[&str]) -> String {
         let kind = self.follower.kind;
-        let (namespace, selector) = match &self.follower.only {
-            Some((namespace, selector)) => (Some(namespace.as_str()), selector.as_str()),
-            None => (None, kind.selector),
-        };
-        let mut address = format!("{}?{}", kind.path(self.version, namespace), words.join("&"));
+        let (namespace, selector) = &self.follower.only;
+        let mut address = format!("{}?{}", kind.path(self.version, namespace.as_deref()), words.join("&"));
         if !selector.is_empty() {
             let selector = selector.replace('!', "%21").replace('=', "%3D").replace(',', "%2C").replace('/', "%2F");
             address.push_str("&fieldSelector=");

@@ -54,6 +54,18 @@ pub(super) const DEFINITIONS: Watched = Watched {
 /// The settings of the mesh, which are in one of a namespace's ConfigMaps.
 pub(super) const SETTINGS: Watched = core("ConfigMap", "configmaps", "", NOISE);
 
+/// What gives tags to revisions.
+pub(super) const TAGS: &[Watched] = &[
+    Watched {
+        group: "admissionregistration.k8s.io",
+        ..core("MutatingWebhookConfiguration", "mutatingwebhookconfigurations", "", TAG)
+    },
+    // Of the control plane's namespace alone; what waits for them calls them by this name.
+    core("Service (of a tag)", "services", "", TAG),
+];
+
+const TAG: Reads = Reads::Only(&["metadata name", "metadata uid", "metadata resourceVersion", "metadata labels"]);
+
 /// Kubernetes' own kinds, of all namespaces.
 pub(super) const BUILT_IN: &[Watched] = &[
     core(
@@ -181,6 +193,14 @@ impl Watched {
             Reads::Only(paths) => Tree::only(paths),
             Reads::AllBut(paths) => Tree::all_but(paths),
         }
+    }
+
+    /// Whether its objects are in namespaces.
+    pub(super) fn is_namespaced(&self) -> bool {
+        !matches!(
+            self.kind,
+            "Namespace" | "Node" | "IngressClass" | "CustomResourceDefinition" | "MutatingWebhookConfiguration"
+        )
     }
 
     /// The path of its objects at the API server, of one namespace or of all.

@@ -12,11 +12,13 @@ use crate::{
 };
 use serde_json::Value;
 use std::{collections::BTreeMap, mem, sync::Arc};
+use tokio::sync::watch;
 
 /// The objects of one kind.
 #[derive(Debug)]
 pub(super) struct Mirror {
     kind: &'static Watched,
+    contexts: watch::Receiver<Arc<Context>>,
     context: Arc<Context>,
     /// The fingerprint of each object that is there.
     known: BTreeMap<ObjectRef, u64>,
@@ -26,8 +28,9 @@ pub(super) struct Mirror {
 }
 
 impl Mirror {
-    pub(super) fn new(kind: &'static Watched, context: Arc<Context>) -> Self {
-        Self { kind, context, known: BTreeMap::new(), listed: BTreeMap::new(), news: Vec::new() }
+    pub(super) fn new(kind: &'static Watched, mut contexts: watch::Receiver<Arc<Context>>) -> Self {
+        let context = contexts.borrow_and_update().clone();
+        Self { kind, contexts, context, known: BTreeMap::new(), listed: BTreeMap::new(), news: Vec::new() }
     }
 
     /// Which object it is.
@@ -56,6 +59,11 @@ impl Follow for Mirror {
     fn begin(&mut self) {
         self.listed.clear();
         self.news.clear();
+        if self.contexts.has_changed().unwrap_or_default() {
+            self.context = self.contexts.borrow_and_update().clone();
+            // The same objects may say something else now.
+            self.known.values_mut().for_each(|fingerprint| *fingerprint = 0);
+        }
     }
 
     fn listed(&mut self, mut raw: Value, version: &str) {
@@ -130,7 +138,7 @@ mod tests {
 
     fn mirror() -> Mirror {
         let namespaces = BUILT_IN.iter().find(|k| k.kind == "Namespace").expect("a kind");
-        Mirror::new(namespaces, Arc::default())
+        Mirror::new(namespaces, watch::channel(Arc::default()).1)
     }
 
     fn namespace(name: &str, version: u32) -> Value {

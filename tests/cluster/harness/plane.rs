@@ -6,14 +6,21 @@ use super::{
 };
 use mainsheet::{
     id::ResourceType,
-    pb::envoy::{
-        config::core::v3::Node,
-        service::discovery::v3::{
-            DeltaDiscoveryRequest, DeltaDiscoveryResponse, aggregated_discovery_service_client as ads,
+    pb::{
+        envoy::{
+            config::core::v3::Node,
+            service::discovery::v3::{
+                DeltaDiscoveryRequest, DeltaDiscoveryResponse, aggregated_discovery_service_client as ads,
+            },
+        },
+        google::{
+            protobuf::{Struct, Value, value::Kind},
+            rpc::Status as RpcStatus,
         },
     },
 };
 use std::{
+    env,
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
@@ -131,6 +138,13 @@ impl Plane {
         line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().expect("a number")
     }
 
+    /// The most memory that it had, in MiB.
+    pub(crate) fn most(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("a process");
+        let most = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).expect("its memory");
+        most.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") >> 10
+    }
+
     /// Its memory in MiB, and the seconds of processors that it has used.
     pub(crate) fn cost(&self) -> (u64, f64) {
         let id = self.process.id();
@@ -171,7 +185,9 @@ impl Plane {
 }
 
 fn run(words: &[OsString], dir: &Path) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mainsheet"));
+    // Another build, where its cost is what matters.
+    let program = env::var_os("MAINSHEET").unwrap_or_else(|| env!("CARGO_BIN_EXE_mainsheet").into());
+    let mut command = Command::new(program);
     command.args(words);
     spawn(command, &dir.join("log"))
 }
@@ -187,10 +203,22 @@ impl Drop for Plane {
 impl Proxy {
     /// Subscribes to all clusters, with a token or without.
     pub(crate) async fn open(channel: Channel, token: Option<&str>) -> Result<Self, Status> {
+        Self::open_as(channel, token, "sidecar~10.1.0.1~client.shop~shop.svc.cluster.local", &[]).await
+    }
+
+    /// Subscribes to all clusters, as this node with this metadata.
+    pub(crate) async fn open_as(
+        channel: Channel,
+        token: Option<&str>,
+        id: &str,
+        metadata: &[(&str, &str)],
+    ) -> Result<Self, Status> {
         let (requests, stream) = mpsc::channel(4);
-        let id = "sidecar~10.1.0.1~client.shop~shop.svc.cluster.local".to_owned();
+        let value = |text: &str| Value { kind: Some(Kind::StringValue(text.to_owned())) };
+        let fields = metadata.iter().map(|(name, text)| ((*name).to_owned(), value(text))).collect();
+        let metadata = Some(Struct { fields });
         let first = DeltaDiscoveryRequest {
-            node: Some(Node { id, ..Node::default() }),
+            node: Some(Node { id: id.to_owned(), metadata, ..Node::default() }),
             type_url: ResourceType::Cluster.type_url().to_owned(),
             ..DeltaDiscoveryRequest::default()
         };
@@ -203,6 +231,29 @@ impl Proxy {
         let mut client = ads::AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(1 << 30);
         let responses = client.delta_aggregated_resources(request).await?.into_inner();
         Ok(Self { requests, responses })
+    }
+
+    /// Says that its workload is well, or what ails it.
+    pub(crate) async fn says(&self, health: Result<(), &str>) {
+        let ails = |why: &str| RpcStatus { code: 500, message: why.to_owned(), ..RpcStatus::default() };
+        let report = DeltaDiscoveryRequest {
+            type_url: "type.googleapis.com/istio.v1.HealthInformation".into(),
+            error_detail: health.err().map(ails),
+            ..DeltaDiscoveryRequest::default()
+        };
+        self.requests.send(report).await.expect("a stream");
+    }
+
+    /// Takes what comes next, and refuses it with these words.
+    pub(crate) async fn refuse(&mut self, words: &str) {
+        let response = self.responses.message().await.expect("a stream").expect("a response");
+        let refusal = DeltaDiscoveryRequest {
+            type_url: response.type_url,
+            response_nonce: response.nonce,
+            error_detail: Some(RpcStatus { code: 3, message: words.to_owned(), ..RpcStatus::default() }),
+            ..DeltaDiscoveryRequest::default()
+        };
+        self.requests.send(refusal).await.expect("a stream");
     }
 
     /// The names of what comes next, and of what goes; it is acknowledged.

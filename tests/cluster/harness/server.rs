@@ -5,11 +5,12 @@ use kube::Client;
 use mainsheet::source::kubernetes;
 use rcgen::KeyPair;
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::mpsc,
+    sync::{Mutex, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -55,9 +56,10 @@ impl Server {
         let etcd = spawn(etcd(&dir, ports), &dir.join("etcd.log"));
         let api = spawn(api(&dir, ports, words), &dir.join("api.log"));
         fs::write(dir.join("kubeconfig"), kubeconfig(&dir, ports)).expect("a file");
-        let certificate = dir.join("pki/apiserver.crt");
+        // It is written after the certificate, which is whole then.
+        let key = dir.join("pki/apiserver.key");
         let started = Instant::now();
-        while !certificate.is_file() {
+        while !key.is_file() {
             assert!(started.elapsed() < Duration::from_secs(60), "no certificate; see {}", dir.display());
             time::sleep(Duration::from_millis(20)).await;
         }
@@ -249,10 +251,16 @@ fn kubeconfig(dir: &Path, ports: Ports) -> String {
     .to_string()
 }
 
-/// A port of the loopback device that nothing listens on.
+/// A port of the loopback device that nothing listens on, and that no other test was given.
 pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").port()
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        if GIVEN.lock().expect("no test fails while it holds this").insert(port) {
+            return port;
+        }
+    }
 }
 
 /// Starts a program that ends with this process, whatever ends that.

@@ -8,7 +8,7 @@ use mainsheet::{
     parse::Context,
     plan::{Proxy, World},
     snapshot::Snapshot,
-    source::kubernetes::{self, Health, Progress},
+    source::kubernetes::{self, Contexts, Health, Progress},
     store::{self, Reader},
     translate::{Config, Direct},
 };
@@ -39,14 +39,21 @@ impl Watching {
                 Progress::Waiting(kinds) => drop(tell.send_replace(Some(kinds))),
                 Progress::Synced => drop(tell.send_replace(None)),
             };
-            let _ = kubernetes::watch(client, context, writer, told, report).await;
+            let contexts = Contexts::new(context);
+            let options = kubernetes::Options { client, contexts, namespace: None, health: told };
+            let _ = kubernetes::watch(options, writer, report).await;
         });
         Self { reader, health, waiting, _tasks: tasks }
     }
 
     /// Watches an API server, once everything in it was read.
     pub(crate) async fn start(client: Client) -> Self {
-        let mut watching = Self::begin(client, Context::default());
+        Self::of(client, Context::default()).await
+    }
+
+    /// Watches an API server as this context says, once everything in it was read.
+    pub(crate) async fn of(client: Client, context: Context) -> Self {
+        let mut watching = Self::begin(client, context);
         let all = watching.waiting.wait_for(Option::is_none);
         tokio::time::timeout(super::SOON, all).await.expect("everything is read soon").expect("a source");
         watching

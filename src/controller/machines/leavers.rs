@@ -1,0 +1,71 @@
+//! Removes the entries of machines that have gone, or that nobody has heard of for too long.
+
+use super::{CONNECTED, DISCONNECTED, ENTRIES, GROUP};
+use crate::controller::duty::{Duty, Key, Watched, request};
+use hyper::{Method, Request};
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, time::Duration};
+
+/// Removes what is left over.
+#[derive(Debug)]
+pub(in crate::controller) struct Leavers {
+    /// How long an entry stays after its machine has gone.
+    grace: Duration,
+    /// How long after a machine has connected it must have done so again.
+    longest: Duration,
+    /// When each entry that was made goes, and its version.
+    found: BTreeMap<Key, (Timestamp, Value)>,
+}
+
+impl Leavers {
+    pub(in crate::controller) fn new(grace: Duration, longest: Duration) -> Self {
+        Self { grace, longest, found: BTreeMap::new() }
+    }
+
+    /// When an entry goes; never where it was not made for a machine that connected.
+    fn ends(&self, annotations: &Value) -> Option<Timestamp> {
+        annotations[GROUP].as_str()?;
+        let at = |name: &str| annotations[name].as_str().and_then(|text| text.parse::<Timestamp>().ok());
+        let ends = match at(DISCONNECTED) {
+            Some(gone) => gone.checked_add(self.grace),
+            None => at(CONNECTED)?.checked_add(self.longest),
+        };
+        ends.ok()
+    }
+}
+
+impl Duty for Leavers {
+    fn watched(&self) -> Vec<(Watched, Option<String>)> {
+        vec![(ENTRIES, None)]
+    }
+
+    fn seen(&mut self, key: &Key, object: &Value) -> Vec<Key> {
+        let metadata = &object["metadata"];
+        match self.ends(&metadata["annotations"]) {
+            Some(ends) => drop(self.found.insert(key.clone(), (ends, metadata["resourceVersion"].clone()))),
+            None => drop(self.found.remove(key)),
+        }
+        Vec::new()
+    }
+
+    fn gone(&mut self, key: &Key) -> Vec<Key> {
+        self.found.remove(key);
+        Vec::new()
+    }
+
+    /// Some time has passed.
+    fn changed(&mut self) -> Vec<Key> {
+        let now = Timestamp::now();
+        self.found.iter().filter(|(_, (ends, _))| *ends <= now).map(|(key, _)| key.clone()).collect()
+    }
+
+    fn request(&mut self, key: &Key) -> Option<Request<Vec<u8>>> {
+        let (_, version) = self.found.get(key)?;
+        let (_, namespace, name) = key;
+        let body = json!({
+            "apiVersion": "v1", "kind": "DeleteOptions", "preconditions": { "resourceVersion": version },
+        });
+        Some(request(Method::DELETE, &format!("{}/{name}", ENTRIES.path("v1", namespace)), &body))
+    }
+}

@@ -1,0 +1,83 @@
+//! The roots by which the API server knows the control plane's webhooks: `caBundle` of the configurations of injection and
+//! validation that lead to this control plane's namespace, of whichever revision, as all have one authority.
+
+use super::duty::{Duty, Key, Watched, request};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use hyper::{Method, Request};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use tokio::sync::watch;
+
+/// What the names of the webhooks end with, of either kind of configuration.
+const SUFFIXES: [&str; 2] = ["sidecar-injector.istio.io", "validation.istio.io"];
+
+const KINDS: [Watched; 2] = [
+    webhooks("MutatingWebhookConfiguration", "mutatingwebhookconfigurations"),
+    webhooks("ValidatingWebhookConfiguration", "validatingwebhookconfigurations"),
+];
+
+const fn webhooks(kind: &'static str, plural: &'static str) -> Watched {
+    Watched { group: "admissionregistration.k8s.io", versions: &["v1"], kind, plural }
+}
+
+/// Keeps the roots in configurations of webhooks.
+#[derive(Debug)]
+pub(super) struct Webhooks {
+    namespace: String,
+    roots: watch::Receiver<String>,
+    /// The version and the webhooks of each configuration that has one of ours.
+    found: BTreeMap<Key, (Value, Value)>,
+}
+
+impl Webhooks {
+    pub(super) fn new(namespace: &str, roots: watch::Receiver<String>) -> Self {
+        Self { namespace: namespace.to_owned(), roots, found: BTreeMap::new() }
+    }
+
+    fn is_ours(&self, kind: usize, webhook: &Value) -> bool {
+        let named = webhook["name"].as_str().is_some_and(|name| name.ends_with(SUFFIXES[kind]));
+        named && webhook["clientConfig"]["service"]["namespace"] == self.namespace.as_str()
+    }
+}
+
+impl Duty for Webhooks {
+    fn watched(&self) -> Vec<(Watched, Option<String>)> {
+        KINDS.map(|kind| (kind, None)).to_vec()
+    }
+
+    fn seen(&mut self, key: &Key, object: &Value) -> Vec<Key> {
+        let all = object["webhooks"].as_array().map(Vec::as_slice).unwrap_or_default();
+        // Configurations of others may have such names too; Istio's are all marked with a revision.
+        let marked = object["metadata"]["labels"]["istio.io/rev"].as_str().is_some_and(|revision| !revision.is_empty());
+        match marked && all.iter().any(|webhook| self.is_ours(key.0, webhook)) {
+            true => {
+                let version = object["metadata"]["resourceVersion"].clone();
+                self.found.insert(key.clone(), (version, object["webhooks"].clone()));
+                vec![key.clone()]
+            }
+            false => self.gone(key),
+        }
+    }
+
+    fn gone(&mut self, key: &Key) -> Vec<Key> {
+        self.found.remove(key);
+        Vec::new()
+    }
+
+    fn changed(&mut self) -> Vec<Key> {
+        self.found.keys().cloned().collect()
+    }
+
+    fn request(&mut self, key: &Key) -> Option<Request<Vec<u8>>> {
+        let (kind, _, name) = key;
+        let (version, found) = self.found.get(key)?;
+        let bundle = STANDARD.encode(self.roots.borrow().as_bytes());
+        let mut webhooks = found.clone();
+        let ours = webhooks.as_array_mut()?.iter_mut().filter(|webhook| self.is_ours(*kind, webhook));
+        ours.for_each(|webhook| webhook["clientConfig"]["caBundle"] = bundle.as_str().into());
+        // The list is replaced as a whole, so its version is named.
+        let body = json!({ "metadata": { "resourceVersion": version }, "webhooks": webhooks });
+        let path = format!("{}/{name}", KINDS[*kind].path("v1", ""));
+        (webhooks != *found).then(|| request(Method::PATCH, &path, &body))
+    }
+}

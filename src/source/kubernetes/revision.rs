@@ -1,0 +1,186 @@
+//! By which names this control plane's revision is known: its own, and the tags that people have given it, as
+//! MutatingWebhookConfigurations and Services of the control plane's namespace say.
+//!
+//! Which objects are read depends on it, so the mesh's kinds are read after it, and anew where it changes.
+
+use super::{definition::Asking, follow::Follow, kind::Watched};
+use crate::{
+    model::Change,
+    parse::{self, Context},
+};
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    sync::{Arc, Mutex, PoisonError},
+};
+use tokio::sync::watch;
+
+/// What parsing depends on, as it is now: with the tags that the cluster gives this revision.
+#[derive(Clone, Debug)]
+pub struct Contexts {
+    newest: Arc<watch::Sender<Arc<Context>>>,
+    known: Arc<Mutex<Known>>,
+}
+
+/// The tags, by who tells of them.
+#[derive(Debug, Default)]
+struct Known {
+    tags: BTreeMap<&'static str, BTreeMap<String, String>>,
+    /// Whose objects were not all read yet.
+    unread: BTreeSet<&'static str>,
+    asking: Vec<Asking>,
+}
+
+impl Contexts {
+    /// Without a tag until the cluster tells of some.
+    pub fn new(context: Context) -> Self {
+        Self { newest: Arc::new(watch::Sender::new(Arc::new(context))), known: Arc::default() }
+    }
+
+    /// As it is now.
+    pub fn now(&self) -> Arc<Context> {
+        self.newest.borrow().clone()
+    }
+
+    /// As it is now and becomes.
+    pub fn follow(&self) -> watch::Receiver<Arc<Context>> {
+        self.newest.subscribe()
+    }
+
+    /// Those who follow kinds that depend on it; they begin once everything is known.
+    pub(super) fn hold(&self, asking: Vec<Asking>) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).asking = asking;
+    }
+
+    /// Takes in the tags of one source.
+    fn take(&self, of: &'static str, tags: &BTreeMap<String, String>) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.tags.insert(of, tags.clone());
+        let first = known.unread.remove(of) && known.unread.is_empty();
+        let revision = self.now().revision.clone();
+        let revision = if revision.is_empty() { "default" } else { &revision };
+        let all = known.tags.values().flatten().filter(|(_, of)| **of == *revision);
+        let mine: BTreeSet<Arc<str>> = all.map(|(tag, _)| tag.as_str().into()).collect();
+        let changed = self.newest.send_if_modified(|context| {
+            context.tags != mine && {
+                tracing::info!(tags = ?mine, "tags of this revision");
+                *context = Arc::new(Context { tags: mine, ..(**context).clone() });
+                true
+            }
+        });
+        if first || changed && known.unread.is_empty() {
+            known.asking.iter().for_each(Asking::again);
+        }
+    }
+}
+
+/// Objects of a kind that give tags to revisions.
+#[derive(Debug)]
+pub(super) struct Tags {
+    contexts: Contexts,
+    of: &'static str,
+    /// The tag and its revision, by the name of the object.
+    known: BTreeMap<String, (String, String)>,
+    listed: BTreeMap<String, (String, String)>,
+}
+
+impl Tags {
+    pub(super) fn new(kind: &'static Watched, contexts: Contexts) -> Self {
+        contexts.known.lock().unwrap_or_else(PoisonError::into_inner).unread.insert(kind.kind);
+        Self { contexts, of: kind.kind, known: BTreeMap::new(), listed: BTreeMap::new() }
+    }
+
+    fn tell(&self) {
+        self.contexts.take(self.of, &self.known.values().cloned().collect());
+    }
+}
+
+/// The name of an object, and the tag that it gives to a revision, if it does.
+fn read(raw: &Value) -> (String, Option<(String, String)>) {
+    let metadata = parse::meta(raw);
+    let label = |name: &str| metadata.labels.get(name).map(ToString::to_string).filter(|text| !text.is_empty());
+    (metadata.object.name.to_string(), label("istio.io/tag").zip(label("istio.io/rev")))
+}
+
+impl Follow for Tags {
+    fn begin(&mut self) {
+        self.listed.clear();
+    }
+
+    fn listed(&mut self, raw: Value, _: &str) {
+        let (name, tag) = read(&raw);
+        self.listed.extend(tag.map(|tag| (name, tag)));
+    }
+
+    fn whole(&mut self) -> Vec<Change> {
+        self.known = mem::take(&mut self.listed);
+        self.tell();
+        Vec::new()
+    }
+
+    fn there(&mut self, raw: Value, _: &str) -> Vec<Change> {
+        let (name, tag) = read(&raw);
+        match tag {
+            Some(tag) => drop(self.known.insert(name, tag)),
+            None => drop(self.known.remove(&name)),
+        }
+        self.tell();
+        Vec::new()
+    }
+
+    fn gone(&mut self, raw: Value, _: &str) -> Vec<Change> {
+        self.known.remove(&read(&raw).0);
+        self.tell();
+        Vec::new()
+    }
+
+    fn unreadable(&mut self, _: Value, _: &str, _: (&str, bool)) -> Vec<Change> {
+        Vec::new()
+    }
+
+    fn emptied(&mut self) -> Vec<Change> {
+        Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::kind::TAGS, *};
+    use serde_json::json;
+
+    fn object(name: &str, tag: &str, revision: &str) -> Value {
+        json!({"apiVersion": "v1", "kind": "Service",
+               "metadata": {"name": name, "labels": {"istio.io/tag": tag, "istio.io/rev": revision}}})
+    }
+
+    fn now(contexts: &Contexts) -> Vec<String> {
+        contexts.now().tags.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn tags_of_this_revision_are_known_from_either_kind_and_those_of_others_are_not() {
+        let contexts = Contexts::new(Context { revision: "canary".into(), ..Context::default() });
+        let mut sources: Vec<Tags> = TAGS.iter().map(|kind| Tags::new(kind, contexts.clone())).collect();
+        sources[0].begin();
+        sources[0].listed(object("a", "test", "canary"), "v1");
+        sources[0].listed(object("b", "prod", "stable"), "v1");
+        sources[0].whole();
+        sources[1].begin();
+        sources[1].whole();
+        assert_eq!(now(&contexts), ["test"]);
+        sources[1].there(object("c", "next", "canary"), "v1");
+        assert_eq!(now(&contexts), ["next", "test"]);
+        sources[0].there(object("a", "test", "stable"), "v1");
+        sources[1].gone(object("c", "next", "canary"), "v1");
+        assert_eq!(now(&contexts), [""; 0]);
+    }
+
+    #[test]
+    fn the_default_revision_is_named_default_by_those_who_give_it_a_tag() {
+        let contexts = Contexts::new(Context::default());
+        let mut tags = Tags::new(&TAGS[0], contexts.clone());
+        tags.there(object("a", "prod", "default"), "v1");
+        assert_eq!(now(&contexts), ["prod"]);
+    }
+}

@@ -1,0 +1,140 @@
+//! Machines outside the cluster connect, and have WorkloadEntries in it as long as they are there.
+
+use crate::{
+    harness::{Plane, Proxy, Server, eventually, with_own},
+    identity::token,
+};
+use serde_json::{Value, json};
+use tonic::{Code, Status};
+
+const ENTRY: &str = "/apis/networking.istio.io/v1/namespaces/shop/workloadentries/vm-10.9.0.1";
+const GROUP: &str = r#"
+apiVersion: v1
+kind: Namespace
+metadata: {name: istio-system}
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadGroup
+metadata: {name: vm, namespace: shop}
+spec:
+  metadata: {labels: {app: vm}, annotations: {note: of the group}}
+  template: {serviceAccount: seller, ports: {http: 8080}, network: far}
+  probe: {httpGet: {port: 8080}}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: machines, namespace: shop}
+spec:
+  hosts: [machines.example]
+  addresses: [10.97.0.1]
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  resolution: STATIC
+  workloadSelector: {labels: {app: vm}}
+"#;
+
+/// A replica that is ready, and the roots by which it is known.
+async fn start(server: &Server, name: &str) -> (Plane, String) {
+    let plane = Plane::replica(server, name, &["--machine-grace-period", "3s"]);
+    plane.ready().await;
+    let roots = eventually("the roots are there", async || {
+        let path = "/api/v1/namespaces/shop/configmaps/istio-ca-root-cert";
+        let found = server.objects().send("GET", path, &Value::Null).await?;
+        found["data"]["root-cert.pem"].as_str().map(str::to_owned).ok_or("no roots".to_owned())
+    });
+    (plane, roots.await)
+}
+
+async fn connect(
+    server: &Server,
+    (plane, roots): &(Plane, String),
+    account: &str,
+    group: &str,
+) -> Result<Proxy, Status> {
+    let token = token(&server.objects(), account, "istio-ca").await;
+    let metadata = [("AUTO_REGISTER_GROUP", group), ("NAMESPACE", "shop"), ("SERVICE_ACCOUNT", account)];
+    let id = "sidecar~10.9.0.1~vm-1.shop~shop.svc.cluster.local";
+    let mut proxy = Proxy::open_as(plane.secure_with(roots).await, Some(&token), id, &metadata).await?;
+    proxy.next().await?;
+    Ok(proxy)
+}
+
+/// Waits until the entry is as it should be, and gives it.
+async fn entry(server: &Server, is: impl Fn(&Value) -> bool) -> Value {
+    eventually("the entry says so", async || {
+        let found = server.objects().send("GET", ENTRY, &Value::Null).await?;
+        if is(&found) { Ok(found) } else { Err(found.to_string()) }
+    })
+    .await
+}
+
+fn health(entry: &Value) -> (String, String) {
+    let all = entry["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let found = all.into_iter().find(|c| c["type"] == "Healthy").unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    (text(&found["status"]), text(&found["message"]))
+}
+
+#[test]
+fn a_machine_that_connects_has_an_entry_that_says_how_it_is_and_goes_after_it() {
+    with_own(async |server: Server| {
+        server.objects().put_yaml(GROUP).await;
+        let first = start(&server, "first").await;
+        let machine = connect(&server, &first, "seller", "vm").await.expect("a machine");
+        let made = entry(&server, |_| true).await;
+        let metadata = &made["metadata"];
+        assert_eq!(made["spec"]["address"], "10.9.0.1");
+        assert_eq!(made["spec"]["ports"], json!({"http": 8080}));
+        assert_eq!((&made["spec"]["network"], &made["spec"]["serviceAccount"]), (&json!("far"), &json!("seller")));
+        assert_eq!(made["spec"]["labels"]["app"], "vm");
+        assert_eq!(metadata["annotations"]["note"], "of the group");
+        assert_eq!(metadata["annotations"]["istio.io/autoRegistrationGroup"], "vm");
+        assert_eq!(metadata["annotations"]["istio.io/workloadController"], "first");
+        assert_eq!(metadata["annotations"]["proxy.istio.io/health-checks-enabled"], "true");
+        assert!(metadata["annotations"]["istio.io/connectedAt"].is_string());
+        let owner = &metadata["ownerReferences"][0];
+        assert_eq!(
+            (&owner["kind"], &owner["name"], &owner["controller"]),
+            (&json!("WorkloadGroup"), &json!("vm"), &json!(true))
+        );
+        machine.says(Ok(())).await;
+        entry(&server, |e| health(e).0 == "True").await;
+        machine.says(Err("no answer on 8080")).await;
+        entry(&server, |e| health(e) == ("False".to_owned(), "no answer on 8080".to_owned())).await;
+        // One that comes back in time keeps its entry, whichever replica it comes to.
+        drop(machine);
+        entry(&server, |e| e["metadata"]["annotations"]["istio.io/disconnectedAt"].is_string()).await;
+        let second = start(&server, "second").await;
+        let machine = connect(&server, &second, "seller", "vm").await.expect("a machine");
+        let back = entry(&server, |e| e["metadata"]["annotations"]["istio.io/workloadController"] == "second").await;
+        assert_eq!(back["metadata"]["uid"], metadata["uid"]);
+        assert!(back["metadata"]["annotations"]["istio.io/disconnectedAt"].is_null());
+        tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+        entry(&server, |_| true).await;
+        drop(machine);
+        let gone = async || match server.objects().send("GET", ENTRY, &Value::Null).await {
+            Err(why) if why.starts_with("404") => Ok(()),
+            other => Err(format!("{other:?}")),
+        };
+        eventually("the entry goes", gone).await;
+    });
+}
+
+#[test]
+fn a_machine_without_a_group_or_of_another_account_is_not_served() {
+    with_own(async |server: Server| {
+        server.objects().put_yaml(GROUP).await;
+        let plane = start(&server, "first").await;
+        let refused = async |account: &str, group: &str| {
+            connect(&server, &plane, account, group).await.err().map(|status| status.code())
+        };
+        assert_eq!(refused("seller", "nobody").await, Some(Code::FailedPrecondition));
+        assert_eq!(refused("buyer", "vm").await, Some(Code::PermissionDenied));
+        let metadata = [("AUTO_REGISTER_GROUP", "vm"), ("NAMESPACE", "shop")];
+        let id = "sidecar~10.9.0.1~vm-1.shop~shop.svc.cluster.local";
+        let channel = tonic::transport::Endpoint::try_from(plane.0.address()).expect("an address").connect_lazy();
+        let mut unproven = Proxy::open_as(channel, None, id, &metadata).await.expect("a stream");
+        assert_eq!(unproven.next().await.err().map(|status| status.code()), Some(Code::PermissionDenied));
+        let found = server.objects().send("GET", ENTRY, &Value::Null).await;
+        assert!(found.is_err_and(|why| why.starts_with("404")));
+    });
+}
