@@ -4,6 +4,7 @@ pub mod authorization_policy;
 pub mod destination_rule;
 pub mod extension_provider;
 pub mod gateway;
+pub mod kind;
 pub mod mesh;
 pub mod peer_authentication;
 pub mod proxy_config;

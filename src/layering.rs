@@ -10,7 +10,7 @@ use std::{
 
 /// The rooms, the lowest first. A room may name only rooms of lower ranks.
 const RANKS: &[&[&str]] = &[
-    &["pb", "id", "prometheus"],
+    &["pb", "id", "prometheus", "tls"],
     &["problem"],
     &["api", "model", "config"],
     &["parse", "snapshot", "peer", "bootstrap"],

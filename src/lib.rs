@@ -24,6 +24,7 @@ pub mod prometheus;
 pub mod snapshot;
 pub mod source;
 pub mod store;
+pub mod tls;
 pub mod translate;
 pub mod xds;
 

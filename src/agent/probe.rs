@@ -2,20 +2,16 @@
 //! within the pod (`ISTIO_KUBE_APP_PROBERS`).
 
 use super::request::{Answer, Request};
-use crate::pb::grpc::health::v1::{
-    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+use crate::{
+    pb::grpc::health::v1::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient},
+    tls,
 };
 use anyhow::{Context as _, Result, anyhow, bail};
 use axum::http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{CONNECTION, CONTENT_LENGTH, HOST, LOCATION, TRANSFER_ENCODING},
 };
-use rustls::{
-    ClientConfig, DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, ServerName, UnixTime},
-};
+use rustls::pki_types::ServerName;
 use serde::Deserialize;
 use serde_json::Value;
 use std::{
@@ -148,7 +144,9 @@ impl Probers {
         if !tls {
             return request.over(stream, &host).await;
         }
-        let stream = TlsConnector::from(unverified()?).connect(ServerName::from(self.to), stream).await?;
+        // As kubelet does: a probe asks whether somebody is there, not who.
+        let tls = Arc::new(tls::unverified().with_no_client_auth());
+        let stream = TlsConnector::from(tls).connect(ServerName::from(self.to), stream).await?;
         request.over(stream, &host).await
     }
 
@@ -215,55 +213,6 @@ fn redirection(answer: &Answer, own: &str) -> Redirection {
     match uri.host() {
         Some(host) if host.trim_matches(['[', ']']) != own => Redirection::Elsewhere,
         _ => Redirection::To(uri.path_and_query().map_or("/".to_owned(), |path| path.as_str().to_owned())),
-    }
-}
-
-/// TLS that takes every certificate, as kubelet does: a probe asks whether somebody is there, not who.
-fn unverified() -> Result<Arc<ClientConfig>> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
-        .with_no_client_auth();
-    Ok(Arc::new(config))
-}
-
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

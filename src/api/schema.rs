@@ -6,40 +6,43 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-use kinds::{KINDS, Kind, OPEN};
+use kinds::{Definition, OPEN, SERVED};
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 /// The definitions of all kinds, in the order of their names.
 pub fn definitions() -> Vec<Value> {
-    let mut all: Vec<Value> = KINDS.iter().chain(OPEN).map(definition).collect();
+    let mut all: Vec<Value> = SERVED.iter().chain(OPEN).map(definition).collect();
     all.sort_by_key(|d| d["metadata"]["name"].to_string());
     all
 }
 
-fn definition(kind: &Kind) -> Value {
+fn definition(definition: &Definition) -> Value {
+    let kind = definition.of;
     let mut names = json!({
         "categories": ["istio-io", kind.group.replace('.', "-")],
-        "kind": kind.kind,
-        "listKind": format!("{}List", kind.kind),
+        "kind": kind.name,
+        "listKind": format!("{}List", kind.name),
         "plural": kind.plural,
-        "singular": kind.kind.to_lowercase(),
+        "singular": kind.name.to_lowercase(),
     });
-    if !kind.short.is_empty() {
-        names["shortNames"] = json!(kind.short);
+    if !definition.short.is_empty() {
+        names["shortNames"] = json!(definition.short);
     }
-    let schema = object(kind);
-    let columns: Vec<Value> = kind.columns.iter().map(|column| column.json()).chain([age()]).collect();
-    let version = |(at, name): (usize, &&str)| {
+    let schema = object(definition);
+    let columns: Vec<Value> = definition.columns.iter().map(|column| column.json()).chain([age()]).collect();
+    let version = |name: &&str| {
         json!({
             "additionalPrinterColumns": columns,
             "name": name,
             "schema": { "openAPIV3Schema": schema },
             "served": true,
-            "storage": at == kind.stored,
+            "storage": *name == definition.stored,
             "subresources": { "status": {} },
         })
     };
+    let mut versions = kind.versions.to_vec();
+    versions.sort_unstable();
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -53,7 +56,7 @@ fn definition(kind: &Kind) -> Value {
             "group": kind.group,
             "names": names,
             "scope": "Namespaced",
-            "versions": kind.versions.iter().enumerate().map(version).collect::<Vec<_>>(),
+            "versions": versions.iter().map(version).collect::<Vec<_>>(),
         },
     })
 }
@@ -63,19 +66,19 @@ fn age() -> Value {
 }
 
 /// The schema of a whole object.
-fn object(kind: &Kind) -> Value {
-    let mut spec = kind.spec.map_or_else(
+fn object(definition: &Definition) -> Value {
+    let mut spec = definition.spec.map_or_else(
         || json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true }),
         |spec| {
             let mut schema = spec();
             structural(&mut schema);
-            rules::hold(kind.kind, &mut schema);
+            rules::hold(definition.of.name, &mut schema);
             schema
         },
     );
-    spec["description"] = kind.about.into();
-    let mut schema = json!({ "type": "object", "properties": { "spec": spec, "status": status(kind.kind) } });
-    if kind.needs_spec {
+    spec["description"] = definition.about.into();
+    let mut schema = json!({ "type": "object", "properties": { "spec": spec, "status": status(definition.of.name) } });
+    if definition.needs_spec {
         schema["required"] = json!(["spec"]);
     }
     schema

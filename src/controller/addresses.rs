@@ -1,10 +1,8 @@
 //! Addresses for the hosts of ServiceEntries that have none, so that connections to them can be told apart. They are
 //! kept in `.status.addresses`, where every control plane reads the same.
 
-use super::{
-    duty::{Duty, Key, Watched, request},
-    status::networking,
-};
+use super::duty::{Duty, Key, request};
+use crate::api::kind::{ApiKind, SERVICE_ENTRY};
 use hyper::{Method, Request};
 use ipnet::IpNet;
 use serde_json::{Value, json};
@@ -15,7 +13,6 @@ use std::{
 
 /// The label with which an object asks for none.
 const LABEL: &str = "networking.istio.io/enable-autoallocate-ip";
-const ENTRIES: Watched = networking("ServiceEntry", "serviceentries");
 
 /// Gives addresses.
 #[derive(Debug)]
@@ -143,8 +140,8 @@ impl Addresses {
 }
 
 impl Duty for Addresses {
-    fn watched(&self) -> Vec<(Watched, Option<String>)> {
-        vec![(ENTRIES, None)]
+    fn watched(&self) -> Vec<(ApiKind, Option<String>)> {
+        vec![(SERVICE_ENTRY, None)]
     }
 
     fn seen(&mut self, key: &Key, object: &Value) -> Vec<Key> {
@@ -173,7 +170,7 @@ impl Duty for Addresses {
             return None;
         }
         let (_, namespace, name) = key;
-        let path = format!("{}/{name}/status", ENTRIES.path(&entry.version, namespace));
+        let path = format!("{}/{name}/status", SERVICE_ENTRY.path(&entry.version, Some(namespace)));
         let list: Vec<Value> = wanted.iter().map(|(a, host)| json!({ "value": a.to_string(), "host": host })).collect();
         let list = if list.is_empty() { Value::Null } else { json!(list) };
         let body = json!({

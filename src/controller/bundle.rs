@@ -1,6 +1,7 @@
 //! The roots that workloads trust, as the ClusterTrustBundle that pods can mount, where the cluster has such.
 
-use super::duty::{Duty, Key, Watched, request};
+use super::duty::{Duty, Key, request};
+use crate::api::kind::ApiKind;
 use hyper::{Method, Request};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -9,11 +10,11 @@ use tokio::sync::watch;
 const NAME: &str = "istio.io:istiod-ca:root-cert";
 const SIGNER: &str = "istio.io/istiod-ca";
 
-const BUNDLES: Watched = Watched {
+const BUNDLES: ApiKind = ApiKind {
     group: "certificates.k8s.io",
     versions: &["v1", "v1beta1", "v1alpha1"],
-    kind: "ClusterTrustBundle",
-    plural: "clustertrustbundles",
+    namespaced: false,
+    ..ApiKind::core("ClusterTrustBundle", "clustertrustbundles")
 };
 
 /// Keeps the bundle.
@@ -37,7 +38,7 @@ impl Bundle {
 }
 
 impl Duty for Bundle {
-    fn watched(&self) -> Vec<(Watched, Option<String>)> {
+    fn watched(&self) -> Vec<(ApiKind, Option<String>)> {
         vec![(BUNDLES, Some(format!("metadata.name={NAME}")))]
     }
 
@@ -64,7 +65,7 @@ impl Duty for Bundle {
     fn request(&mut self, _: &Key) -> Option<Request<Vec<u8>>> {
         let version = self.version?;
         let roots = self.roots.borrow().clone();
-        let path = BUNDLES.path(version, "");
+        let path = BUNDLES.path(version, None);
         match &self.found {
             Some((_, found)) if *found == roots => None,
             Some((at, _)) => {
@@ -74,7 +75,7 @@ impl Duty for Bundle {
             None => {
                 let body = json!({
                     "apiVersion": format!("{}/{version}", BUNDLES.group),
-                    "kind": BUNDLES.kind,
+                    "kind": BUNDLES.name,
                     "metadata": { "name": NAME, "labels": { "istio.io/config": "true" } },
                     "spec": { "signerName": SIGNER, "trustBundle": roots },
                 });

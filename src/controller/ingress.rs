@@ -1,7 +1,11 @@
 //! The status of Ingresses that are served: the addresses of the Service before the gateways.
 
-use super::duty::{Duty, Key, Watched, request};
-use crate::{model::ObjectKey, snapshot::Snapshot};
+use super::duty::{Duty, Key, request};
+use crate::{
+    api::kind::{ApiKind, INGRESS},
+    model::ObjectKey,
+    snapshot::Snapshot,
+};
 use hyper::{Method, Request};
 use serde_json::{Value, json};
 use std::{
@@ -10,9 +14,7 @@ use std::{
 };
 use tokio::sync::watch;
 
-const INGRESSES: Watched =
-    Watched { group: "networking.k8s.io", versions: &["v1"], kind: "Ingress", plural: "ingresses" };
-const SERVICES: Watched = Watched { group: "", versions: &["v1"], kind: "Service", plural: "services" };
+const SERVICES: ApiKind = ApiKind::core("Service", "services");
 const SERVICE: usize = 1;
 
 /// Which Ingresses are served, and behind which Service.
@@ -79,9 +81,9 @@ impl Ingresses {
 }
 
 impl Duty for Ingresses {
-    fn watched(&self) -> Vec<(Watched, Option<String>)> {
+    fn watched(&self) -> Vec<(ApiKind, Option<String>)> {
         let services = format!("metadata.namespace={}", self.served.borrow().namespace);
-        vec![(INGRESSES, None), (SERVICES, Some(services))]
+        vec![(INGRESS, None), (SERVICES, Some(services))]
     }
 
     fn seen(&mut self, key: &Key, object: &Value) -> Vec<Key> {
@@ -133,7 +135,7 @@ impl Duty for Ingresses {
             "metadata": { "resourceVersion": version },
             "status": { "loadBalancer": { "ingress": list } },
         });
-        let path = format!("{}/{name}/status", INGRESSES.path("v1", namespace));
+        let path = format!("{}/{name}/status", INGRESS.path("v1", Some(namespace)));
         (found != wanted).then(|| request(Method::PATCH, &path, &body))
     }
 }

@@ -6,8 +6,8 @@
 
 pub(super) mod leavers;
 
-use super::duty::Watched;
 use crate::{
+    api::kind::{self, ApiKind},
     model::Node,
     peer::Caller,
     xds::{Attendance, Stay},
@@ -37,8 +37,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest name of an object.
 const LONGEST: usize = 253;
 
-pub(super) const ENTRIES: Watched = super::status::networking("WorkloadEntry", "workloadentries");
-const GROUPS: Watched = super::status::networking("WorkloadGroup", "workloadgroups");
+pub(super) const ENTRIES: ApiKind = kind::WORKLOAD_ENTRY;
+const GROUPS: ApiKind = kind::WORKLOAD_GROUP;
 
 /// Keeps the entries of machines that are connected to this replica.
 #[derive(Clone)]
@@ -191,7 +191,7 @@ impl Shared {
     }
 
     async fn group(&self, namespace: &str, name: &str) -> Result<Value, Status> {
-        let found = self.find(&format!("{}/{name}", GROUPS.path("v1", namespace))).await?;
+        let found = self.find(&format!("{}/{name}", GROUPS.path("v1", Some(namespace)))).await?;
         found.ok_or_else(|| Status::failed_precondition(format!("there is no WorkloadGroup {namespace}/{name}")))
     }
 
@@ -258,7 +258,7 @@ fn unavailable(error: &kube::Error) -> Status {
 
 /// The path of the entries of a namespace, or of one of them.
 fn path(namespace: &str, name: Option<&str>) -> String {
-    let all = ENTRIES.path("v1", namespace);
+    let all = ENTRIES.path("v1", Some(namespace));
     name.map_or_else(|| all.clone(), |name| format!("{all}/{name}"))
 }
 
@@ -299,11 +299,11 @@ fn entry(arrival: &Arrival<'_>, group: &Value, (holder, at): (&str, &str)) -> Va
         entry.insert("locality".into(), locality.into());
     }
     json!({
-        "apiVersion": ENTRIES_VERSION, "kind": ENTRIES.kind,
+        "apiVersion": ENTRIES_VERSION, "kind": ENTRIES.name,
         "metadata": {
             "name": arrival.entry, "namespace": arrival.namespace, "labels": labels, "annotations": annotations,
             "ownerReferences": [{
-                "apiVersion": ENTRIES_VERSION, "kind": GROUPS.kind, "controller": true,
+                "apiVersion": ENTRIES_VERSION, "kind": GROUPS.name, "controller": true,
                 "name": group["metadata"]["name"], "uid": group["metadata"]["uid"],
             }],
         },

@@ -1,6 +1,7 @@
 //! The roots that workloads trust, in a ConfigMap of every namespace.
 
-use super::duty::{Duty, Key, Watched, request};
+use super::duty::{Duty, Key, request};
+use crate::api::kind::{ApiKind, NAMESPACE};
 use hyper::{Method, Request};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,8 +14,7 @@ const ENTRY: &str = "root-cert.pem";
 /// The label that says whose it is.
 const LABEL: &str = "istio.io/config";
 
-const NAMESPACES: Watched = Watched { group: "", versions: &["v1"], kind: "Namespace", plural: "namespaces" };
-const CONFIG_MAPS: Watched = Watched { group: "", versions: &["v1"], kind: "ConfigMap", plural: "configmaps" };
+const CONFIG_MAPS: ApiKind = ApiKind::core("ConfigMap", "configmaps");
 const CONFIG_MAP: usize = 1;
 
 /// Keeps the roots in every namespace.
@@ -48,8 +48,8 @@ impl Roots {
 }
 
 impl Duty for Roots {
-    fn watched(&self) -> Vec<(Watched, Option<String>)> {
-        vec![(NAMESPACES, None), (CONFIG_MAPS, Some(format!("metadata.name={}", self.name)))]
+    fn watched(&self) -> Vec<(ApiKind, Option<String>)> {
+        vec![(NAMESPACE, None), (CONFIG_MAPS, Some(format!("metadata.name={}", self.name)))]
     }
 
     fn seen(&mut self, (kind, namespace, name): &Key, object: &Value) -> Vec<Key> {
@@ -84,7 +84,7 @@ impl Duty for Roots {
             return None;
         }
         let roots = self.roots.borrow().clone();
-        let path = CONFIG_MAPS.path("v1", namespace);
+        let path = CONFIG_MAPS.path("v1", Some(namespace));
         let found = self.found.get(namespace);
         if found.is_some_and(|found| found.roots.as_ref() == Some(&roots)) {
             return None;

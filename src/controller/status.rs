@@ -1,10 +1,11 @@
 //! What is said of an object, in its status: whether it is in force, and what is wrong with it.
 
 use super::{
-    duty::{Duty, Key, Watched, request},
+    duty::{Duty, Key, request},
     events::{Event, Recorder},
 };
 use crate::{
+    api::kind::{ApiKind, SERVED},
     parse::{self, Context},
     problem::{Problem, Severity},
 };
@@ -19,33 +20,10 @@ const LONGEST: usize = 4096;
 /// The most messages of one object.
 const MOST: usize = 32;
 
-/// The kinds that have a status.
-pub(super) const KINDS: &[Watched] = &[
-    networking("DestinationRule", "destinationrules"),
-    networking("Gateway", "gateways"),
-    Watched { versions: &["v1beta1"], ..networking("ProxyConfig", "proxyconfigs") },
-    networking("ServiceEntry", "serviceentries"),
-    networking("Sidecar", "sidecars"),
-    networking("VirtualService", "virtualservices"),
-    networking("WorkloadEntry", "workloadentries"),
-    networking("WorkloadGroup", "workloadgroups"),
-    security("AuthorizationPolicy", "authorizationpolicies"),
-    security("PeerAuthentication", "peerauthentications"),
-    security("RequestAuthentication", "requestauthentications"),
-];
-
 /// The `apiVersion` by which an object of a kind is named; empty where the kind is none of these.
 pub(super) fn api_version(kind: &str) -> String {
-    let known = KINDS.iter().find(|k| k.kind == kind);
-    known.map_or_else(String::new, |k| format!("{}/{}", k.group, k.versions[0]))
-}
-
-pub(super) const fn networking(kind: &'static str, plural: &'static str) -> Watched {
-    Watched { group: "networking.istio.io", versions: &["v1", "v1beta1", "v1alpha3"], kind, plural }
-}
-
-const fn security(kind: &'static str, plural: &'static str) -> Watched {
-    Watched { group: "security.istio.io", versions: &["v1", "v1beta1"], kind, plural }
+    let known = SERVED.iter().find(|k| k.name == kind);
+    known.map_or_else(String::new, |k| k.api_version(k.versions[0]))
 }
 
 /// Keeps the status of objects.
@@ -80,8 +58,8 @@ impl Statuses {
 }
 
 impl Duty for Statuses {
-    fn watched(&self) -> Vec<(Watched, Option<String>)> {
-        KINDS.iter().map(|kind| (*kind, None)).collect()
+    fn watched(&self) -> Vec<(ApiKind, Option<String>)> {
+        SERVED.iter().map(|kind| (*kind, None)).collect()
     }
 
     fn seen(&mut self, key: &Key, object: &Value) -> Vec<Key> {
@@ -102,7 +80,7 @@ impl Duty for Statuses {
         self.tell(object, &status);
         let version =
             object["apiVersion"].as_str().and_then(|v| v.split_once('/')).map_or("v1", |(_, version)| version);
-        let path = format!("{}/{name}/status", KINDS[*kind].path(version, namespace));
+        let path = format!("{}/{name}/status", SERVED[*kind].path(version, Some(namespace)));
         let body =
             json!({ "metadata": { "resourceVersion": object["metadata"]["resourceVersion"] }, "status": status });
         self.wrong.insert(key.clone(), (path, body));

@@ -4,9 +4,10 @@ use super::{
     addresses::Addresses,
     duty::{Duty, Key},
     roots::Roots,
-    status::{KINDS, Statuses, wanted},
+    status::{Statuses, wanted},
 };
 use crate::{
+    api::kind::SERVED,
     id::{Kind, ObjectRef},
     parse::Context,
     problem::{FieldPath, Problem},
@@ -176,7 +177,7 @@ mod status {
     #[test]
     fn an_object_of_another_revision_is_left_to_that() {
         let mut duty = Statuses::new(Arc::new(Context::default()), None);
-        let at = KINDS.iter().position(|k| k.kind == "VirtualService").unwrap();
+        let at = SERVED.iter().position(|k| k.name == "VirtualService").unwrap();
         let mut raw = json!({
             "apiVersion": "networking.istio.io/v1beta1", "kind": "VirtualService",
             "metadata": { "name": "reviews", "namespace": "shop", "generation": 1, "resourceVersion": "9" },

@@ -1,7 +1,8 @@
 //! The roots by which the API server knows the control plane's webhooks: `caBundle` of the configurations of injection and
 //! validation that lead to this control plane's namespace, of whichever revision, as all have one authority.
 
-use super::duty::{Duty, Key, Watched, request};
+use super::duty::{Duty, Key, request};
+use crate::api::kind::{ApiKind, MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hyper::{Method, Request};
 use serde_json::{Value, json};
@@ -11,14 +12,7 @@ use tokio::sync::watch;
 /// What the names of the webhooks end with, of either kind of configuration.
 const SUFFIXES: [&str; 2] = ["sidecar-injector.istio.io", "validation.istio.io"];
 
-const KINDS: [Watched; 2] = [
-    webhooks("MutatingWebhookConfiguration", "mutatingwebhookconfigurations"),
-    webhooks("ValidatingWebhookConfiguration", "validatingwebhookconfigurations"),
-];
-
-const fn webhooks(kind: &'static str, plural: &'static str) -> Watched {
-    Watched { group: "admissionregistration.k8s.io", versions: &["v1"], kind, plural }
-}
+const KINDS: [ApiKind; 2] = [MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS];
 
 /// Keeps the roots in configurations of webhooks.
 #[derive(Debug)]
@@ -41,7 +35,7 @@ impl Webhooks {
 }
 
 impl Duty for Webhooks {
-    fn watched(&self) -> Vec<(Watched, Option<String>)> {
+    fn watched(&self) -> Vec<(ApiKind, Option<String>)> {
         KINDS.map(|kind| (kind, None)).to_vec()
     }
 
@@ -77,7 +71,7 @@ impl Duty for Webhooks {
         ours.for_each(|webhook| webhook["clientConfig"]["caBundle"] = bundle.as_str().into());
         // The list is replaced as a whole, so its version is named.
         let body = json!({ "metadata": { "resourceVersion": version }, "webhooks": webhooks });
-        let path = format!("{}/{name}", KINDS[*kind].path("v1", ""));
+        let path = format!("{}/{name}", KINDS[*kind].path("v1", None));
         (webhooks != *found).then(|| request(Method::PATCH, &path, &body))
     }
 }

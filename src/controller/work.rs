@@ -1,10 +1,11 @@
 //! Watches what a duty looks at, and sends what it plans: a few requests at once, and again what failed.
 
 use super::{
-    duty::{Duty, Key, Watched},
+    duty::{Duty, Key},
     fence::{Fence, Over},
     queue::Queue,
 };
+use crate::api::kind::ApiKind;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use hyper::Request;
 use kube::{
@@ -61,7 +62,7 @@ pub(super) async fn run(place: Place, duty: Box<dyn Duty>, mut changed: News) {
     let watched = duty.watched();
     for (index, (kind, fields)) in watched.iter().enumerate() {
         let objects = Objects { client: place.client.clone(), kind: *kind, fields: fields.clone(), namespace: None };
-        let objects = match kind.is_namespaced() {
+        let objects = match kind.namespaced {
             true => Objects { namespace: place.namespace.clone(), ..objects },
             false => objects,
         };
@@ -195,14 +196,14 @@ async fn send(place: &Place, request: Request<Vec<u8>>) -> Outcome {
 /// Which objects are watched.
 struct Objects {
     client: Client,
-    kind: Watched,
+    kind: ApiKind,
     fields: Option<String>,
     namespace: Option<String>,
 }
 
 impl Objects {
     fn api(&self, version: &str) -> Api<DynamicObject> {
-        let gvk = GroupVersionKind::gvk(self.kind.group, version, self.kind.kind);
+        let gvk = GroupVersionKind::gvk(self.kind.group, version, self.kind.name);
         let resource = ApiResource::from_gvk_with_plural(&gvk, self.kind.plural);
         match &self.namespace {
             Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
@@ -226,7 +227,7 @@ async fn follow(objects: Objects, index: usize, sender: mpsc::Sender<(usize, See
                     Ok(None) => break,
                     Err(error) if is_missing(&error) => break,
                     Err(error) => {
-                        tracing::debug!(kind = kind.kind, %error, "watching again");
+                        tracing::debug!(kind = kind.name, %error, "watching again");
                         continue;
                     }
                 };

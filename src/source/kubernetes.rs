@@ -109,7 +109,7 @@ pub enum Progress {
 ///
 /// When the API server does not say.
 pub async fn settings(client: &Client, context: &Context) -> Result<Option<Change>, kube::Error> {
-    let path = SETTINGS.path(SETTINGS.versions[0], Some(&context.system_namespace));
+    let path = SETTINGS.of.path(SETTINGS.of.versions[0], Some(&context.system_namespace));
     let request = Request::get(format!("{path}/{}", parse::settings_name(context))).body(Vec::new());
     match client.request::<Value>(request.map_err(kube::Error::HttpError)?).await {
         Ok(raw) => Ok(Some(parse::object(&raw, context))),
@@ -152,14 +152,14 @@ struct Source {
 
 impl Source {
     fn always(&mut self, kind: &'static Watched) -> (Served, watch::Receiver<bool>) {
-        let (sender, served) = watch::channel(Service::Version(kind.versions[0]));
+        let (sender, served) = watch::channel(Service::Version(kind.of.versions[0]));
         self.always.push(sender);
         (served, self.at_once.1.clone())
     }
 
     /// Which objects of a kind are read: its namespace, and those that the kind itself selects.
     fn only(&self, kind: &'static Watched) -> (Option<String>, String) {
-        (self.options.namespace.clone().filter(|_| kind.is_namespaced()), kind.selector.to_owned())
+        (self.options.namespace.clone().filter(|_| kind.of.namespaced), kind.selector.to_owned())
     }
 
     fn follow(
@@ -170,7 +170,7 @@ impl Source {
         state: impl Follow + 'static,
     ) {
         let Options { client, health, .. } = self.options.clone();
-        health.expect(kind.kind);
+        health.expect(kind.of.name);
         let writer = self.writer.clone();
         self.tasks.spawn(Follower { client, kind, only, served, held, state, writer, health }.run());
     }

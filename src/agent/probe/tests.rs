@@ -7,7 +7,8 @@ use crate::{
 };
 use rustls::{
     ServerConfig,
-    pki_types::{PrivateKeyDer, pem::PemObject as _},
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 use serde_json::json;
 use tokio::{

@@ -1,23 +1,20 @@
 //! The kinds that are defined: their names, versions and columns.
 
 use super::of;
-use crate::api;
+use crate::api::{
+    self,
+    kind::{self, ApiKind},
+};
 use serde_json::{Value, json};
 
 /// One kind.
-pub(super) struct Kind {
-    /// Its group.
-    pub(super) group: &'static str,
-    /// Its name.
-    pub(super) kind: &'static str,
-    /// Its name in paths.
-    pub(super) plural: &'static str,
+pub(super) struct Definition {
+    /// Its names and versions, which all have the same fields.
+    pub(super) of: ApiKind,
     /// What people type.
     pub(super) short: &'static [&'static str],
-    /// Its versions, which all have the same fields.
-    pub(super) versions: &'static [&'static str],
-    /// Which of them is stored.
-    pub(super) stored: usize,
+    /// Which of its versions is stored.
+    pub(super) stored: &'static str,
     /// What a list shows beside the name and the age.
     pub(super) columns: &'static [Column],
     /// Whether an object without a `spec` is refused.
@@ -41,50 +38,42 @@ impl Column {
     }
 }
 
-const NETWORKING: Kind = Kind {
-    group: "networking.istio.io",
-    kind: "",
-    plural: "",
+const PLAIN: Definition = Definition {
+    of: ApiKind::core("", ""),
     short: &[],
-    versions: &["v1", "v1alpha3", "v1beta1"],
-    stored: 0,
+    stored: "v1",
     columns: &[],
     needs_spec: false,
     about: "",
     spec: None,
 };
-const SECURITY: Kind = Kind { group: "security.istio.io", versions: &["v1", "v1beta1"], ..NETWORKING };
 
 /// The kinds that are served.
-pub(super) const KINDS: &[Kind] = &[
-    Kind {
-        kind: "DestinationRule",
-        plural: "destinationrules",
+pub(super) const SERVED: &[Definition] = &[
+    Definition {
+        of: kind::DESTINATION_RULE,
         short: &["dr"],
         columns: &[Column { name: "Host", path: ".spec.host", about: "The service." }],
         about: "How a service is reached.",
         spec: Some(of::<api::destination_rule::DestinationRule>),
-        ..NETWORKING
+        ..PLAIN
     },
-    Kind {
-        kind: "Gateway",
-        plural: "gateways",
+    Definition {
+        of: kind::GATEWAY,
         short: &["gw"],
         about: "What proxies at the edge of the mesh listen on.",
         spec: Some(of::<api::gateway::Gateway>),
-        ..NETWORKING
+        ..PLAIN
     },
-    Kind {
-        kind: "ProxyConfig",
-        plural: "proxyconfigs",
-        versions: &["v1beta1"],
+    Definition {
+        of: kind::PROXY_CONFIG,
+        stored: "v1beta1",
         about: "Settings of proxies themselves.",
         spec: Some(of::<api::proxy_config::Object>),
-        ..NETWORKING
+        ..PLAIN
     },
-    Kind {
-        kind: "ServiceEntry",
-        plural: "serviceentries",
+    Definition {
+        of: kind::SERVICE_ENTRY,
         short: &["se"],
         columns: &[
             Column { name: "Hosts", path: ".spec.hosts", about: "The hosts." },
@@ -94,18 +83,16 @@ pub(super) const KINDS: &[Kind] = &[
         needs_spec: true,
         about: "A service that is not one of Kubernetes.",
         spec: Some(of::<api::service_entry::ServiceEntry>),
-        ..NETWORKING
+        ..PLAIN
     },
-    Kind {
-        kind: "Sidecar",
-        plural: "sidecars",
+    Definition {
+        of: kind::SIDECAR,
         about: "What workloads see of the mesh, and how traffic reaches them.",
         spec: Some(of::<api::sidecar::Sidecar>),
-        ..NETWORKING
+        ..PLAIN
     },
-    Kind {
-        kind: "VirtualService",
-        plural: "virtualservices",
+    Definition {
+        of: kind::VIRTUAL_SERVICE,
         short: &["vs"],
         columns: &[
             Column { name: "Gateways", path: ".spec.gateways", about: "The gateways that it is bound to." },
@@ -113,30 +100,27 @@ pub(super) const KINDS: &[Kind] = &[
         ],
         about: "Where requests and connections to a host go.",
         spec: Some(of::<api::virtual_service::VirtualService>),
-        ..NETWORKING
+        ..PLAIN
     },
-    Kind {
-        kind: "WorkloadEntry",
-        plural: "workloadentries",
+    Definition {
+        of: kind::WORKLOAD_ENTRY,
         short: &["we"],
         columns: &[Column { name: "Address", path: ".spec.address", about: "Where it is." }],
         needs_spec: true,
         about: "A workload outside Kubernetes.",
         spec: Some(of::<api::workload_entry::WorkloadEntry>),
-        ..NETWORKING
+        ..PLAIN
     },
-    Kind {
-        kind: "WorkloadGroup",
-        plural: "workloadgroups",
+    Definition {
+        of: kind::WORKLOAD_GROUP,
         short: &["wg"],
         needs_spec: true,
         about: "What workloads outside Kubernetes have in common.",
         spec: Some(of::<api::workload_entry::WorkloadGroup>),
-        ..NETWORKING
+        ..PLAIN
     },
-    Kind {
-        kind: "AuthorizationPolicy",
-        plural: "authorizationpolicies",
+    Definition {
+        of: kind::AUTHORIZATION_POLICY,
         short: &["ap"],
         columns: &[Column {
             name: "Action",
@@ -145,62 +129,52 @@ pub(super) const KINDS: &[Kind] = &[
         }],
         about: "Who may do what.",
         spec: Some(of::<api::authorization_policy::AuthorizationPolicy>),
-        ..SECURITY
+        ..PLAIN
     },
-    Kind {
-        kind: "PeerAuthentication",
-        plural: "peerauthentications",
+    Definition {
+        of: kind::PEER_AUTHENTICATION,
         short: &["pa"],
         columns: &[Column { name: "Mode", path: ".spec.mtls.mode", about: "Whether mutual TLS is demanded." }],
         about: "Whether workloads demand mutual TLS.",
         spec: Some(of::<api::peer_authentication::PeerAuthentication>),
-        ..SECURITY
+        ..PLAIN
     },
-    Kind {
-        kind: "RequestAuthentication",
-        plural: "requestauthentications",
+    Definition {
+        of: kind::REQUEST_AUTHENTICATION,
         short: &["ra"],
         about: "Whose tokens are taken.",
         spec: Some(of::<api::request_authentication::RequestAuthentication>),
-        ..SECURITY
+        ..PLAIN
     },
 ];
 
 /// Kinds of Istio's that are not served yet. Objects of these are kept as they are, so that none is lost.
-pub(super) const OPEN: &[Kind] = &[
-    Kind {
-        kind: "EnvoyFilter",
-        plural: "envoyfilters",
-        versions: &["v1alpha3"],
+pub(super) const OPEN: &[Definition] = &[
+    Definition {
+        of: kind::ENVOY_FILTER,
+        stored: "v1alpha3",
         about: "Not served yet: kept as it is, without effect.",
-        ..NETWORKING
+        ..PLAIN
     },
-    Kind {
-        group: "extensions.istio.io",
-        kind: "TrafficExtension",
-        plural: "trafficextensions",
-        versions: &["v1alpha1"],
+    Definition {
+        of: kind::TRAFFIC_EXTENSION,
+        stored: "v1alpha1",
         needs_spec: true,
         about: "Not served yet: kept as it is, without effect.",
-        ..NETWORKING
+        ..PLAIN
     },
-    Kind {
-        group: "extensions.istio.io",
-        kind: "WasmPlugin",
-        plural: "wasmplugins",
-        versions: &["v1alpha1"],
+    Definition {
+        of: kind::WASM_PLUGIN,
+        stored: "v1alpha1",
         needs_spec: true,
         about: "Not served yet: kept as it is, without effect.",
-        ..NETWORKING
+        ..PLAIN
     },
-    Kind {
-        group: "telemetry.istio.io",
-        kind: "Telemetry",
-        plural: "telemetries",
+    Definition {
+        of: kind::TELEMETRY,
         short: &["telemetry"],
-        versions: &["v1", "v1alpha1"],
-        stored: 1,
+        stored: "v1alpha1",
         about: "Not served yet: kept as it is, without effect.",
-        ..NETWORKING
+        ..PLAIN
     },
 ];

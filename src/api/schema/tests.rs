@@ -1,6 +1,6 @@
 //! The definitions are those that are checked in, and have the fields of Istio's kinds.
 
-use super::{definitions, kinds::KINDS, object, rules};
+use super::{definitions, kinds::SERVED, object, rules};
 use serde::Deserialize as _;
 use serde_json::Value;
 use std::{fmt::Write as _, fs, path::Path};
@@ -27,19 +27,19 @@ fn the_checked_in_definitions_are_those_of_the_types() {
 fn every_field_of_istios_kinds_is_in_its_definition() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut missing = Vec::new();
-    for kind in KINDS {
-        let listed = fs::read_to_string(root.join("testdata/fields").join(kind.kind)).expect("a list of fields");
+    for kind in SERVED {
+        let listed = fs::read_to_string(root.join("testdata/fields").join(kind.of.name)).expect("a list of fields");
         let paths = paths(&object(kind)["properties"]["spec"]);
         let bare = |path: &str| path.trim_end_matches("[]").to_owned();
         let there = |field: &str| paths.iter().any(|path| bare(path) == bare(field));
-        missing.extend(listed.lines().filter(|f| !there(f)).map(|field| format!("{} {field}", kind.kind)));
+        missing.extend(listed.lines().filter(|f| !there(f)).map(|field| format!("{} {field}", kind.of.name)));
     }
     assert!(missing.is_empty(), "no definition has\n{}", missing.join("\n"));
 }
 
 #[test]
 fn every_rule_holds_somewhere() {
-    let kinds: Vec<_> = KINDS.iter().map(|kind| (kind.kind, paths(&object(kind)["properties"]["spec"]))).collect();
+    let kinds: Vec<_> = SERVED.iter().map(|kind| (kind.of.name, paths(&object(kind)["properties"]["spec"]))).collect();
     assert_eq!(rules::idle(&kinds), Vec::<String>::new());
 }
 
@@ -52,13 +52,12 @@ fn an_object_of_each_golden_case_has_only_fields_of_its_definition() {
         let text = fs::read_to_string(path.join("in.yaml")).expect("in.yaml");
         for one in serde_norway::Deserializer::from_str(&text) {
             let raw = Value::deserialize(one).expect("an object");
-            let Some(kind) = KINDS
-                .iter()
-                .find(|k| raw["kind"] == k.kind && raw["apiVersion"].as_str().is_some_and(|v| v.starts_with(k.group)))
-            else {
+            let Some(kind) = SERVED.iter().find(|k| {
+                raw["kind"] == k.of.name && raw["apiVersion"].as_str().is_some_and(|v| v.starts_with(k.of.group))
+            }) else {
                 continue;
             };
-            stray(&raw["spec"], &object(kind)["properties"]["spec"], kind.kind, &mut strange);
+            stray(&raw["spec"], &object(kind)["properties"]["spec"], kind.of.name, &mut strange);
         }
     }
     strange.sort();

@@ -1,7 +1,10 @@
 //! Removes the entries of machines that have gone, or that nobody has heard of for too long.
 
 use super::{CONNECTED, DISCONNECTED, ENTRIES, GROUP};
-use crate::controller::duty::{Duty, Key, Watched, request};
+use crate::{
+    api::kind::ApiKind,
+    controller::duty::{Duty, Key, request},
+};
 use hyper::{Method, Request};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
@@ -36,7 +39,7 @@ impl Leavers {
 }
 
 impl Duty for Leavers {
-    fn watched(&self) -> Vec<(Watched, Option<String>)> {
+    fn watched(&self) -> Vec<(ApiKind, Option<String>)> {
         vec![(ENTRIES, None)]
     }
 
@@ -66,6 +69,6 @@ impl Duty for Leavers {
         let body = json!({
             "apiVersion": "v1", "kind": "DeleteOptions", "preconditions": { "resourceVersion": version },
         });
-        Some(request(Method::DELETE, &format!("{}/{name}", ENTRIES.path("v1", namespace)), &body))
+        Some(request(Method::DELETE, &format!("{}/{name}", ENTRIES.path("v1", Some(namespace))), &body))
     }
 }

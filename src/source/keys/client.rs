@@ -1,16 +1,15 @@
 //! A GET over HTTP or HTTPS: no redirects, no more than fits, and only to addresses that may be asked.
 
 use super::Options;
-use crate::parse;
+use crate::{parse, tls};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, Uri, body::Bytes, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 use std::{fmt::Display, io, net::SocketAddr, path::PathBuf, sync::Arc};
 use tokio::{
@@ -32,16 +31,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 impl Client {
     pub(super) fn new(options: &Options) -> Self {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
-            .expect("the provider knows the usual versions");
         let config = match options.trusting {
             true => {
                 tracing::warn!("keys of issuers are taken from whoever answers: certificates are not looked at");
-                config.dangerous().with_custom_certificate_verifier(Arc::new(Trusting(provider)))
+                tls::unverified()
             }
-            false => config.with_root_certificates(roots(&options.roots)),
+            false => ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+                .with_safe_default_protocol_versions()
+                .expect("the provider knows the usual versions")
+                .with_root_certificates(roots(&options.roots)),
         };
         let config = config.with_no_client_auth();
         Self { tls: TlsConnector::from(Arc::new(config)), blocked: options.blocked.clone() }
@@ -106,45 +104,6 @@ impl Client {
 async fn read(body: hyper::body::Incoming) -> Result<String, String> {
     let body = Limited::new(body, parse::MAX_KEY_BYTES).collect().await.map_err(said("the answer"))?;
     String::from_utf8(body.to_bytes().into()).map_err(said("the answer"))
-}
-
-/// Takes every certificate, of whose key the server still has to have the other half.
-#[derive(Debug)]
-struct Trusting(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Trusting {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 /// The certificates in files. One that cannot be used is passed over, as others may be there for the same server.

@@ -75,8 +75,8 @@ impl Definitions {
 
     fn tell(&self) {
         for (kind, asking) in &self.served {
-            let versions = self.known.get(&(kind.group.to_owned(), kind.kind.to_owned()));
-            let best = versions.and_then(|v| kind.versions.iter().copied().find(|best| v.contains(*best)));
+            let versions = self.known.get(&(kind.of.group.to_owned(), kind.of.name.to_owned()));
+            let best = versions.and_then(|v| kind.of.versions.iter().copied().find(|best| v.contains(*best)));
             let now = best.map_or(Service::Missing, Service::Version);
             asking.served.send_if_modified(|served| mem::replace(served, now) != now);
         }
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn the_best_version_that_is_served_is_told_once_the_definition_is_established() {
         let (mut definitions, told) = Definitions::new();
-        let (_, asking) = told.into_iter().find(|(k, _)| k.kind == "Sidecar").expect("a kind");
+        let (_, asking) = told.into_iter().find(|(k, _)| k.of.name == "Sidecar").expect("a kind");
         let mut served = asking.told();
         let versions = json!([
             {"name": "v1alpha3", "served": true}, {"name": "v1beta1", "served": true}, {"name": "v1", "served": false},

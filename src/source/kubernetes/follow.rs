@@ -91,7 +91,7 @@ impl<F: Follow> Follower<F> {
                     if let Err(stopped) = self.tell(changes).await {
                         return stopped;
                     }
-                    self.health.is_missing(self.kind.kind);
+                    self.health.is_missing(self.kind.of.name);
                 }
                 // The definitions are followed as long as the store is there.
                 match self.served.changed().await {
@@ -106,7 +106,10 @@ impl<F: Follow> Follower<F> {
                 // Not in a loop, where the server says so again and again.
                 Ok(End::Failed(Failure::Missed)) => time::sleep(pauses.next(None)).await,
                 Ok(End::Failed(Failure::Unknown(why))) if streaming => {
-                    tracing::debug!(kind = self.kind.kind, "lists are read in pages, as streams are not there: {why}");
+                    tracing::debug!(
+                        kind = self.kind.of.name,
+                        "lists are read in pages, as streams are not there: {why}"
+                    );
                     streaming = false;
                 }
                 Ok(End::Failed(Failure::Unknown(why))) => self.rest(&why, None, &mut pauses).await,
@@ -124,9 +127,9 @@ impl<F: Follow> Follower<F> {
 
     /// Says why a kind cannot be read, and waits a while.
     async fn rest(&self, why: &str, after: Option<Duration>, pauses: &mut Pauses) {
-        match self.health.fails(self.kind.kind, why) {
-            true => tracing::warn!(kind = self.kind.kind, "cannot be read from the API server: {why}"),
-            false => tracing::debug!(kind = self.kind.kind, "still cannot be read from the API server: {why}"),
+        match self.health.fails(self.kind.of.name, why) {
+            true => tracing::warn!(kind = self.kind.of.name, "cannot be read from the API server: {why}"),
+            false => tracing::debug!(kind = self.kind.of.name, "still cannot be read from the API server: {why}"),
         }
         let mut served = self.served.clone();
         tokio::select! {
@@ -187,7 +190,7 @@ impl<F: Follow> Round<'_, F> {
                 },
             };
             if !listing {
-                self.follower.health.works(self.follower.kind.kind);
+                self.follower.health.works(self.follower.kind.of.name);
             }
             let mut told = false;
             let failure = loop {
@@ -226,7 +229,7 @@ impl<F: Follow> Round<'_, F> {
     async fn whole(&mut self) -> Result<(), Stopped> {
         let changes = self.follower.state.whole();
         self.follower.tell(changes).await?;
-        self.follower.health.is_synced(self.follower.kind.kind);
+        self.follower.health.is_synced(self.follower.kind.of.name);
         self.pauses.reset();
         Ok(())
     }
@@ -275,7 +278,7 @@ impl<F: Follow> Round<'_, F> {
 
     /// Hands on what a line has changed.
     async fn told(&mut self, changes: Vec<Change>, version: Option<String>, at: &mut String) -> Result<Step, Stopped> {
-        self.follower.health.told(self.follower.kind.kind);
+        self.follower.health.told(self.follower.kind.of.name);
         self.follower.tell(changes).await?;
         // Not before it is told: what is lost on the way is asked for again.
         if let Some(version) = version {
@@ -346,7 +349,7 @@ impl<F: Follow> Round<'_, F> {
     fn address(&self, words: &[&str]) -> String {
         let kind = self.follower.kind;
         let (namespace, selector) = &self.follower.only;
-        let mut address = format!("{}?{}", kind.path(self.version, namespace.as_deref()), words.join("&"));
+        let mut address = format!("{}?{}", kind.of.path(self.version, namespace.as_deref()), words.join("&"));
         if !selector.is_empty() {
             let selector = selector.replace('!', "%21").replace('=', "%3D").replace(',', "%2C").replace('/', "%2F");
             address.push_str("&fieldSelector=");

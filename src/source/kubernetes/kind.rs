@@ -1,25 +1,20 @@
 //! The kinds that are watched, and what of them is read.
 
 use super::prune::Tree;
+use crate::api::kind::{self, ApiKind};
 
 /// A kind that is watched.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Watched {
-    /// Its API group; empty for Kubernetes' core.
-    pub(super) group: &'static str,
-    /// The versions that are understood, the best first. They all say the same.
-    pub(super) versions: &'static [&'static str],
-    /// Its name.
-    pub(super) kind: &'static str,
-    /// Its name in addresses.
-    pub(super) plural: &'static str,
+    /// The kind.
+    pub(super) of: ApiKind,
     /// Which objects of it, by their fields.
     pub(super) selector: &'static str,
     /// What of it is read.
     reads: Reads,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Reads {
     /// These fields alone, each a path of names.
     Only(&'static [&'static str]),
@@ -33,10 +28,11 @@ const NOISE: Reads =
 
 /// Definitions of kinds that users add to a cluster.
 pub(super) const DEFINITIONS: Watched = Watched {
-    group: "apiextensions.k8s.io",
-    versions: &["v1"],
-    kind: "CustomResourceDefinition",
-    plural: "customresourcedefinitions",
+    of: ApiKind {
+        group: "apiextensions.k8s.io",
+        namespaced: false,
+        ..ApiKind::core("CustomResourceDefinition", "customresourcedefinitions")
+    },
     selector: "",
     reads: Reads::Only(&[
         "metadata name",
@@ -52,25 +48,21 @@ pub(super) const DEFINITIONS: Watched = Watched {
 };
 
 /// The settings of the mesh, which are in one of a namespace's ConfigMaps.
-pub(super) const SETTINGS: Watched = core("ConfigMap", "configmaps", "", NOISE);
+pub(super) const SETTINGS: Watched = watched(ApiKind::core("ConfigMap", "configmaps"), "", NOISE);
 
 /// What gives tags to revisions.
 pub(super) const TAGS: &[Watched] = &[
-    Watched {
-        group: "admissionregistration.k8s.io",
-        ..core("MutatingWebhookConfiguration", "mutatingwebhookconfigurations", "", TAG)
-    },
+    watched(kind::MUTATING_WEBHOOKS, "", TAG),
     // Of the control plane's namespace alone; what waits for them calls them by this name.
-    core("Service (of a tag)", "services", "", TAG),
+    watched(ApiKind::core("Service (of a tag)", "services"), "", TAG),
 ];
 
 const TAG: Reads = Reads::Only(&["metadata name", "metadata uid", "metadata resourceVersion", "metadata labels"]);
 
 /// Kubernetes' own kinds, of all namespaces.
 pub(super) const BUILT_IN: &[Watched] = &[
-    core(
-        "Namespace",
-        "namespaces",
+    watched(
+        kind::NAMESPACE,
         "",
         Reads::Only(&[
             "metadata name",
@@ -81,15 +73,13 @@ pub(super) const BUILT_IN: &[Watched] = &[
             "metadata annotations",
         ]),
     ),
-    core(
-        "Node",
-        "nodes",
+    watched(
+        ApiKind { namespaced: false, ..ApiKind::core("Node", "nodes") },
         "",
         Reads::Only(&["metadata name", "metadata uid", "metadata resourceVersion", "metadata labels"]),
     ),
-    core(
-        "Pod",
-        "pods",
+    watched(
+        ApiKind::core("Pod", "pods"),
         "",
         Reads::Only(&[
             "metadata name",
@@ -117,11 +107,10 @@ pub(super) const BUILT_IN: &[Watched] = &[
             "status podIPs",
         ]),
     ),
-    core("Service", "services", "", NOISE),
+    watched(ApiKind::core("Service", "services"), "", NOISE),
     // Most Secrets are of these two types, and neither is for proxies.
-    core(
-        "Secret",
-        "secrets",
+    watched(
+        ApiKind::core("Secret", "secrets"),
         "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token",
         Reads::Only(&[
             "metadata name",
@@ -141,49 +130,31 @@ pub(super) const BUILT_IN: &[Watched] = &[
             "data ca.crl",
         ]),
     ),
-    Watched { group: "discovery.k8s.io", ..core("EndpointSlice", "endpointslices", "", NOISE) },
-    Watched { group: "networking.k8s.io", ..core("Ingress", "ingresses", "", NOISE) },
-    Watched { group: "networking.k8s.io", ..core("IngressClass", "ingressclasses", "", NOISE) },
+    watched(ApiKind { group: "discovery.k8s.io", ..ApiKind::core("EndpointSlice", "endpointslices") }, "", NOISE),
+    watched(kind::INGRESS, "", NOISE),
+    watched(
+        ApiKind { group: "networking.k8s.io", namespaced: false, ..ApiKind::core("IngressClass", "ingressclasses") },
+        "",
+        NOISE,
+    ),
 ];
 
 /// The kinds of the mesh, each there once its definition is.
-pub(super) const CUSTOM: &[Watched] = &[
-    networking("DestinationRule", "destinationrules"),
-    Watched { versions: &["v1alpha3"], ..networking("EnvoyFilter", "envoyfilters") },
-    networking("Gateway", "gateways"),
-    Watched { versions: &["v1beta1"], ..networking("ProxyConfig", "proxyconfigs") },
-    networking("ServiceEntry", "serviceentries"),
-    networking("Sidecar", "sidecars"),
-    networking("VirtualService", "virtualservices"),
-    networking("WorkloadEntry", "workloadentries"),
-    networking("WorkloadGroup", "workloadgroups"),
-    security("AuthorizationPolicy", "authorizationpolicies"),
-    security("PeerAuthentication", "peerauthentications"),
-    security("RequestAuthentication", "requestauthentications"),
-    custom("telemetry.istio.io", &["v1", "v1alpha1"], "Telemetry", "telemetries"),
-    custom("extensions.istio.io", &["v1alpha1"], "TrafficExtension", "trafficextensions"),
-    custom("extensions.istio.io", &["v1alpha1"], "WasmPlugin", "wasmplugins"),
-];
+pub(super) const CUSTOM: &[Watched] = &custom();
 
-const fn core(kind: &'static str, plural: &'static str, selector: &'static str, reads: Reads) -> Watched {
-    Watched { group: "", versions: &["v1"], kind, plural, selector, reads }
+const fn watched(of: ApiKind, selector: &'static str, reads: Reads) -> Watched {
+    Watched { of, selector, reads }
 }
 
-const fn custom(
-    group: &'static str,
-    versions: &'static [&'static str],
-    kind: &'static str,
-    plural: &'static str,
-) -> Watched {
-    Watched { group, versions, kind, plural, selector: "", reads: NOISE }
-}
-
-const fn networking(kind: &'static str, plural: &'static str) -> Watched {
-    custom("networking.istio.io", &["v1", "v1beta1", "v1alpha3"], kind, plural)
-}
-
-const fn security(kind: &'static str, plural: &'static str) -> Watched {
-    custom("security.istio.io", &["v1", "v1beta1"], kind, plural)
+const fn custom() -> [Watched; kind::SERVED.len() + kind::OPEN.len()] {
+    let mut all = [watched(kind::SERVED[0], "", NOISE); _];
+    let mut at = 1;
+    while at < all.len() {
+        let of = if at < kind::SERVED.len() { kind::SERVED[at] } else { kind::OPEN[at - kind::SERVED.len()] };
+        all[at] = Watched { of, ..all[0] };
+        at += 1;
+    }
+    all
 }
 
 impl Watched {
@@ -192,34 +163,6 @@ impl Watched {
         match self.reads {
             Reads::Only(paths) => Tree::only(paths),
             Reads::AllBut(paths) => Tree::all_but(paths),
-        }
-    }
-
-    /// Whether its objects are in namespaces.
-    pub(super) fn is_namespaced(&self) -> bool {
-        !matches!(
-            self.kind,
-            "Namespace" | "Node" | "IngressClass" | "CustomResourceDefinition" | "MutatingWebhookConfiguration"
-        )
-    }
-
-    /// The path of its objects at the API server, of one namespace or of all.
-    pub(super) fn path(&self, version: &str, namespace: Option<&str>) -> String {
-        let group = match self.group {
-            "" => format!("/api/{version}"),
-            group => format!("/apis/{group}/{version}"),
-        };
-        match namespace {
-            Some(namespace) => format!("{group}/namespaces/{namespace}/{}", self.plural),
-            None => format!("{group}/{}", self.plural),
-        }
-    }
-
-    /// The `apiVersion` of its objects.
-    pub(super) fn api_version(&self, version: &str) -> String {
-        match self.group {
-            "" => version.to_owned(),
-            group => format!("{group}/{version}"),
         }
     }
 }

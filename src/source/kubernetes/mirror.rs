@@ -36,8 +36,8 @@ impl Mirror {
     /// Which object it is.
     fn name(&self, raw: &mut Value, version: &str) -> ObjectRef {
         // Items of lists leave out what the list says of them all.
-        raw["apiVersion"] = self.kind.api_version(version).into();
-        raw["kind"] = self.kind.kind.into();
+        raw["apiVersion"] = self.kind.of.api_version(version).into();
+        raw["kind"] = self.kind.of.name.into();
         parse::meta(raw).object
     }
 
@@ -137,7 +137,7 @@ mod tests {
     use serde_json::json;
 
     fn mirror() -> Mirror {
-        let namespaces = BUILT_IN.iter().find(|k| k.kind == "Namespace").expect("a kind");
+        let namespaces = BUILT_IN.iter().find(|k| k.of.name == "Namespace").expect("a kind");
         Mirror::new(namespaces, watch::channel(Arc::default()).1)
     }
 

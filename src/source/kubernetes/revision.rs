@@ -87,8 +87,8 @@ pub(super) struct Tags {
 
 impl Tags {
     pub(super) fn new(kind: &'static Watched, contexts: Contexts) -> Self {
-        contexts.known.lock().unwrap_or_else(PoisonError::into_inner).unread.insert(kind.kind);
-        Self { contexts, of: kind.kind, known: BTreeMap::new(), listed: BTreeMap::new() }
+        contexts.known.lock().unwrap_or_else(PoisonError::into_inner).unread.insert(kind.of.name);
+        Self { contexts, of: kind.of.name, known: BTreeMap::new(), listed: BTreeMap::new() }
     }
 
     fn tell(&self) {
