@@ -1,7 +1,7 @@
 //! The mesh's settings (MeshConfig) and the switches that istiod takes from its environment.
 
 use super::{
-    Authorizers, ConnectionPool, ExportTo, IngressControl, Keepalive, LabelSelector, LocalityBalancing,
+    Authorizers, ClientTls, ConnectionPool, ExportTo, IngressControl, Keepalive, LabelSelector, LocalityBalancing,
     OutlierDetection, ProxyConfig, TlsVersion, ZoneAware,
 };
 use crate::id::{Host, Namespace, Shared};
@@ -36,6 +36,8 @@ pub struct Mesh {
     pub detection_timeout: u64,
     /// What happens to outbound traffic that no service is known for.
     pub outbound_policy: OutboundPolicy,
+    /// TLS towards hosts that are resolved because no service is known for them.
+    pub unknown_tls: Option<ClientTls>,
     /// Sidecars use mutual TLS where the server can.
     pub auto_mtls: bool,
     /// How paths are put in order before they are matched.
@@ -93,6 +95,7 @@ impl Default for Mesh {
             connect_timeout: 10_000,
             detection_timeout: 0,
             outbound_policy: OutboundPolicy::AllowAny,
+            unknown_tls: None,
             auto_mtls: true,
             path_normalization: PathNormalization::Base,
             service_export_to: ExportTo::Unset,

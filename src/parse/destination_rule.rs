@@ -170,7 +170,12 @@ fn retry_budget(found: &mut Findings<'_>, path: &FieldPath, budget: Option<&api:
     })
 }
 
-fn client_tls(found: &mut Findings<'_>, path: &FieldPath, tls: Option<&api::ClientTls>) -> Option<ClientTls> {
+/// TLS towards servers, where it is written.
+pub(super) fn client_tls(
+    found: &mut Findings<'_>,
+    path: &FieldPath,
+    tls: Option<&api::ClientTls>,
+) -> Option<ClientTls> {
     let tls = tls?;
     let mode = match tls.mode {
         api::TlsMode::Disable => TlsMode::Disable,

@@ -9,11 +9,11 @@ use super::{
     virtual_service, yaml,
 };
 use crate::{
-    api::mesh as api,
+    api::{destination_rule::ClientTls, mesh as api},
     id::{Host, ObjectRef, Shared},
     model::{
-        ClusterDefaults, ExportTo, IngressMode, LabelExpression, LabelOperator, LabelSelector, LogFormat, Mesh,
-        MeshTls, Network, OutboundPolicy, PathNormalization, TlsVersion,
+        self, ClusterDefaults, ExportTo, IngressMode, LabelExpression, LabelOperator, LabelSelector, LogFormat, Mesh,
+        MeshTls, Network, OutboundPolicy, PathNormalization, TlsMode, TlsVersion,
     },
     problem::{FieldPath, Problem},
 };
@@ -220,6 +220,18 @@ impl Reader<'_> {
         mesh.mtls = MeshTls { only_13, cipher_suites, ecdh_curves };
     }
 
+    /// TLS towards hosts that no service is known for. What is the mesh's own, or in a secret, no sidecar has for them.
+    fn unknown_tls(&mut self, path: &FieldPath, tls: Option<&ClientTls>) -> Option<model::ClientTls> {
+        let tls = rule::client_tls(&mut self.found, path, tls)?;
+        if tls.mode == TlsMode::IstioMutual {
+            self.found.error(&path.field("mode"), "is for workloads of the mesh; write SIMPLE, or MUTUAL with files");
+        }
+        if !tls.credential.is_empty() {
+            self.found.error(&path.field("credentialName"), "names a Secret, which sidecars cannot have; name files");
+        }
+        (tls.mode != TlsMode::Disable).then_some(tls)
+    }
+
     fn access_log(&mut self, config: &api::MeshConfig, mesh: &mut Mesh) {
         if let Some(file) = &config.access_log_file {
             mesh.access_log.file = file.as_str().into();
@@ -317,8 +329,9 @@ impl Reader<'_> {
                 api::OutboundMode::AllowAny => OutboundPolicy::AllowAny,
                 api::OutboundMode::AllowAnyDynamicDns => OutboundPolicy::AllowAnyDynamicDns,
             };
-            if policy.tls.is_some() {
-                self.found.warn(&path.field("tls"), "is not served yet, so it has no effect");
+            mesh.unknown_tls = self.unknown_tls(&path.field("tls"), policy.tls.as_ref());
+            if mesh.unknown_tls.is_some() && mesh.outbound_policy != OutboundPolicy::AllowAnyDynamicDns {
+                self.found.warn(&path.field("tls"), "has no effect in this mode; it counts in ALLOW_ANY_DYNAMIC_DNS");
             }
         }
         if let Some(path) = &config.path_normalization {

@@ -49,9 +49,9 @@ fn fields_that_are_unknown_or_not_served_yet_are_told_and_harm_nothing() {
     assert!(!mesh.unwrap().tracing);
     assert_eq!(said[0], "data.mesh.hboneIdleTimeout is not served yet, so it has no effect");
     assert!(said[1].starts_with("data.mesh.outboundTraficPolicy is not a field"), "{said:?}");
-    let (mesh, said) = read("outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS, tls: {mode: SIMPLE}}");
-    assert_eq!(mesh.unwrap().outbound_policy, OutboundPolicy::AllowAnyDynamicDns);
-    assert!(said[0].contains("not served yet"), "{said:?}");
+    let (mesh, said) = read("outboundTrafficPolicy: {mode: ALLOW_ANY, tls: {mode: SIMPLE}}");
+    assert_eq!(mesh.unwrap().outbound_policy, OutboundPolicy::AllowAny);
+    assert!(said[0].contains("has no effect in this mode"), "{said:?}");
     let (mesh, said) = read("accessLogFormat: '%FOO%'");
     assert_eq!(mesh.unwrap().access_log.format, LogFormat::Usual);
     assert!(said[0].contains("accessLogFormat") && said[0].contains("%FOO"), "{said:?}");
@@ -87,6 +87,9 @@ fn settings_with_something_wrong_are_refused_as_a_whole() {
         ("rootNamespace: A", "rootNamespace"),
         ("defaultServiceExportTo: ['*', a]", "defaultServiceExportTo[0]"),
         ("outboundTrafficPolicy: {mode: SOME}", "outboundTrafficPolicy.mode"),
+        ("outboundTrafficPolicy: {tls: {mode: ISTIO_MUTUAL}}", "outboundTrafficPolicy.tls.mode"),
+        ("outboundTrafficPolicy: {tls: {mode: SIMPLE, credentialName: a}}", "outboundTrafficPolicy.tls.credentialName"),
+        ("outboundTrafficPolicy: {tls: {mode: MUTUAL}}", "outboundTrafficPolicy.tls.clientCertificate"),
         ("defaultHttpRetryPolicy: {attempts: 1, retryOn: sometimes}", "defaultHttpRetryPolicy.retryOn"),
         ("localityLbSetting: {distribute: [{from: a, to: {b: 7}}]}", "localityLbSetting.distribute[0].to"),
         ("[]", ""),

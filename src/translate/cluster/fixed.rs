@@ -1,9 +1,9 @@
 //! The clusters that every proxy has.
 
-use super::{http, lb, pool};
+use super::{http, lb, pool, tls};
 use crate::{
     id::{ResourceType, Shared},
-    model::{ClusterDefaults, ConnectionPool, Role},
+    model::{ClientTls, ClusterDefaults, ConnectionPool, IdentitySource, Role},
     pb::{
         self,
         envoy::config::cluster::v3::{
@@ -35,9 +35,17 @@ pub(super) fn build(view: &View<'_>, renderer: &dyn Renderer) -> Vec<Arc<Resourc
     // Nothing that comes to a gateway was going elsewhere.
     let goes_on = (view.key.role == Role::Sidecar).then(|| renderer.get(&passthrough));
     let mesh = &view.snapshot.mesh.clusters;
-    let resolved =
-        Cache::of_unknown(view).map(|cache| Resolved { connect_timeout, keep_case, cache, mesh: mesh.clone() });
-    let resolved = resolved.map(|cluster| renderer.get(&cluster));
+    let resolved = Cache::of_unknown(view).map(|cache| {
+        let tls = view.snapshot.mesh.unknown_tls.clone();
+        renderer.get(&Resolved {
+            connect_timeout,
+            keep_case,
+            cache,
+            tls,
+            identity: view.key.identity,
+            mesh: mesh.clone(),
+        })
+    });
     [renderer.get(&BlackHole { connect_timeout })].into_iter().chain(goes_on).chain(resolved).collect()
 }
 
@@ -73,6 +81,8 @@ struct Resolved {
     connect_timeout: u64,
     keep_case: bool,
     cache: Cache,
+    tls: Option<ClientTls>,
+    identity: IdentitySource,
     mesh: Shared<ClusterDefaults>,
 }
 
@@ -84,9 +94,14 @@ impl Input for Resolved {
             ..shell(dynamic_dns::UNKNOWN, DiscoveryType::OriginalDst, self.connect_timeout)
         };
         lb::dialled(&mut cluster, None);
-        cluster.cluster_discovery_type = Some(ClusterDiscoveryType::ClusterType(self.cache.cluster(true)));
-        let options = http::passthrough(IDLE_TIMEOUT, self.keep_case);
-        cluster.typed_extension_protocol_options.insert(http::OPTIONS.to_owned(), pb::any(&options));
+        let mut options = http::Options::passthrough(IDLE_TIMEOUT, self.keep_case);
+        if let Some(said) = &self.tls {
+            let socket = tls::as_said(said, &said.subject_alt_names, &self.mesh, self.identity, &mut options);
+            cluster.transport_socket = Some(socket);
+        }
+        let unchecked = !(options.auto_sni && options.auto_san);
+        cluster.cluster_discovery_type = Some(ClusterDiscoveryType::ClusterType(self.cache.cluster(unchecked)));
+        options.write(&mut cluster);
         Resource::new(ResourceType::Cluster, dynamic_dns::UNKNOWN, cluster.encode_to_vec(), Vec::new())
     }
 }
@@ -105,8 +120,7 @@ pub(in crate::translate) fn passthrough(
         ..shell(name, DiscoveryType::OriginalDst, pool.connect_timeout.unwrap_or(connect_timeout))
     };
     lb::dialled(&mut cluster, None);
-    let options = http::passthrough(IDLE_TIMEOUT, keep_case);
-    cluster.typed_extension_protocol_options.insert(http::OPTIONS.to_owned(), pb::any(&options));
+    http::Options::passthrough(IDLE_TIMEOUT, keep_case).write(&mut cluster);
     cluster
 }
 

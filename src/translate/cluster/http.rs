@@ -6,6 +6,7 @@ use crate::{
         self,
         envoy::{
             config::{
+                cluster::v3::Cluster,
                 common::matcher::v3::{
                     HttpHeadersMatch, MatchPredicate,
                     match_predicate::{MatchSet, Rule},
@@ -31,7 +32,7 @@ use crate::{
 use crate::translate::connection_manager::kept_case;
 
 /// The key under which a cluster holds these options.
-pub(in crate::translate) const OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+const OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 /// How a cluster speaks HTTP; nothing at all where it is Envoy's default.
 #[derive(Default)]
@@ -82,13 +83,26 @@ impl Options {
         Self { version, keep_case, common: common(pool), ..Self::default() }
     }
 
+    /// What a cluster speaks that passes anything on: the client's version, and connections end that are idle for so many
+    /// milliseconds.
+    pub(in crate::translate) fn passthrough(idle_timeout: u64, keep_case: bool) -> Self {
+        let common = CommonOptions { idle_timeout: Some(pb::millis(idle_timeout)), ..Default::default() };
+        Self { version: Version::Downstream, keep_case, common: Some(common), ..Self::default() }
+    }
+
     /// Whether requests are sent by HTTP/2 alone.
     pub(in crate::translate) fn is_http2(&self) -> bool {
         matches!(self.version, Version::Http2(_))
     }
 
-    /// The message, unless nothing differs from Envoy's default.
-    pub(in crate::translate) fn message(self) -> Option<HttpProtocolOptions> {
+    /// Writes them into a cluster, unless nothing differs from Envoy's default.
+    pub(in crate::translate) fn write(self, cluster: &mut Cluster) {
+        if let Some(options) = self.message() {
+            cluster.typed_extension_protocol_options.insert(OPTIONS.to_owned(), pb::any(&options));
+        }
+    }
+
+    fn message(self) -> Option<HttpProtocolOptions> {
         let says_nothing =
             !self.keep_case && self.common.is_none() && self.error_codes.is_empty() && !self.auto_sni && !self.auto_san;
         let explicit =
@@ -121,18 +135,6 @@ fn downstream(keep_case: bool) -> UpstreamProtocolOptions {
         http2_protocol_options: Some(Http2ProtocolOptions::default()),
         ..Default::default()
     })
-}
-
-/// What a cluster speaks that passes anything on: the client's version, and idle connections end.
-pub(in crate::translate) fn passthrough(idle_timeout: u64, keep_case: bool) -> HttpProtocolOptions {
-    HttpProtocolOptions {
-        common_http_protocol_options: Some(CommonOptions {
-            idle_timeout: Some(pb::millis(idle_timeout)),
-            ..Default::default()
-        }),
-        upstream_protocol_options: Some(downstream(keep_case)),
-        ..Default::default()
-    }
 }
 
 fn http1(keep_case: bool) -> Http1ProtocolOptions {

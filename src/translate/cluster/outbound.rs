@@ -233,9 +233,7 @@ impl Input for Outbound {
         tls::secure(self, &mut cluster, &mut options);
         tls::announce(&mut cluster, self.policy.proxy_protocol);
         let unchecked = !(options.auto_sni && options.auto_san);
-        if let Some(options) = options.message() {
-            cluster.typed_extension_protocol_options.insert(http::OPTIONS.to_owned(), pb::any(&options));
-        }
+        options.write(&mut cluster);
         if let Some(cache) = &self.dynamic {
             let unchecked = unchecked && !cluster.typed_extension_protocol_options.is_empty();
             cluster.cluster_discovery_type = Some(ClusterDiscoveryType::ClusterType(cache.cluster(unchecked)));

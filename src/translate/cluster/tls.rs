@@ -6,7 +6,7 @@ use super::{
     select::{Security, is_entry},
 };
 use crate::{
-    model::{ClientTls, IdentitySource, TlsMode},
+    model::{ClientTls, ClusterDefaults, IdentitySource, TlsMode},
     pb::{
         self,
         envoy::{
@@ -58,7 +58,11 @@ pub(super) fn secure(input: &Outbound, cluster: &mut Cluster, options: &mut Opti
             cluster.transport_socket = Some(socket(TLS, &mesh_context(input, sni, names, options)));
         }
         (Security::Policy, Some(tls)) => {
-            cluster.transport_socket = Some(socket(TLS, &user_context(input, tls, options)));
+            let names = match tls.subject_alt_names.is_empty() && is_entry(&input.service) {
+                true => &input.service.accounts,
+                false => &tls.subject_alt_names,
+            };
+            cluster.transport_socket = Some(as_said(tls, names, &input.mesh, input.identity, options));
         }
         _ => {}
     }
@@ -123,18 +127,20 @@ fn mesh_context(input: &Outbound, sni: String, accounts: &[Arc<str>], options: &
     }
 }
 
-/// TLS as a rule says, with certificates from files or from a secret.
-fn user_context(input: &Outbound, tls: &ClientTls, options: &mut Options) -> UpstreamTlsContext {
+/// TLS as a rule says, with certificates from files or from a secret, towards a server that has one of these names.
+pub(super) fn as_said(
+    tls: &ClientTls,
+    names: &[Arc<str>],
+    mesh: &ClusterDefaults,
+    identity: IdentitySource,
+    options: &mut Options,
+) -> TransportSocket {
     options.auto_sni = tls.sni.is_empty();
     options.auto_san = options.auto_sni && tls.subject_alt_names.is_empty() && !tls.insecure;
-    let names: &[Arc<str>] = match tls.subject_alt_names.is_empty() && is_entry(&input.service) {
-        true => &input.service.accounts,
-        false => &tls.subject_alt_names,
-    };
     let mut common = CommonTlsContext {
         tls_params: Some(TlsParameters {
-            ecdh_curves: input.mesh.ecdh_curves.iter().map(ToString::to_string).collect(),
-            cipher_suites: input.mesh.cipher_suites.iter().map(ToString::to_string).collect(),
+            ecdh_curves: mesh.ecdh_curves.iter().map(ToString::to_string).collect(),
+            cipher_suites: mesh.cipher_suites.iter().map(ToString::to_string).collect(),
             ..versions()
         }),
         alpn_protocols: options.is_http2().then(|| "h2".to_owned()).into_iter().collect(),
@@ -142,7 +148,7 @@ fn user_context(input: &Outbound, tls: &ClientTls, options: &mut Options) -> Ups
     };
     if !tls.credential.is_empty() {
         from_secret(&mut common, tls, names);
-    } else if input.identity == IdentitySource::Agent {
+    } else if identity == IdentitySource::Agent {
         from_agent(&mut common, tls, names);
     } else {
         from_files(&mut common, tls, names);
@@ -151,7 +157,10 @@ fn user_context(input: &Outbound, tls: &ClientTls, options: &mut Options) -> Ups
         common.validation_context_type =
             Some(ValidationContextType::ValidationContext(CertificateValidationContext::default()));
     }
-    UpstreamTlsContext { sni: tls.sni.to_string(), common_tls_context: Some(common), ..Default::default() }
+    socket(
+        TLS,
+        &UpstreamTlsContext { sni: tls.sni.to_string(), common_tls_context: Some(common), ..Default::default() },
+    )
 }
 
 /// Certificates from a Kubernetes secret, which the control plane serves.

@@ -143,9 +143,7 @@ impl Input for InboundCluster {
             ..Default::default()
         };
         self.discover(&mut cluster);
-        if let Some(options) = http::Options::of(self.protocol, &limits, false, self.keep_case).message() {
-            cluster.typed_extension_protocol_options.insert(http::OPTIONS.to_owned(), pb::any(&options));
-        }
+        http::Options::of(self.protocol, &limits, false, self.keep_case).write(&mut cluster);
         Resource::new(ResourceType::Cluster, &*self.name, cluster.encode_to_vec(), self.sources.clone())
     }
 }
