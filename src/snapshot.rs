@@ -228,7 +228,7 @@ impl Snapshot {
             Object::Mesh(mesh) => self.set_mesh(id, Some(*mesh), dirty),
             Object::Namespace(namespace) => {
                 let name = namespace.name.clone();
-                self.set_namespace(&name, Some(namespace));
+                self.set_namespace(&name, Some(namespace), dirty);
             }
             // Nodes report often, and seldom anything that counts here.
             Object::Node(node) if self.nodes.get(&node.name).is_some_and(|old| **old == node) => {}
@@ -262,7 +262,7 @@ impl Snapshot {
     fn remove(&mut self, id: &ObjectRef, dirty: &mut BTreeSet<ServiceKey>) {
         let key = ObjectKey::from(id);
         match &id.kind {
-            k if *k == Kind::NAMESPACE => self.set_namespace(&Namespace::from(id.name.clone()), None),
+            k if *k == Kind::NAMESPACE => self.set_namespace(&Namespace::from(id.name.clone()), None, dirty),
             k if *k == Kind::NODE => {
                 self.mark_node(&id.name, dirty);
                 self.nodes.remove(&id.name);
@@ -289,7 +289,8 @@ impl Snapshot {
         }
     }
 
-    fn set_namespace(&mut self, name: &Namespace, info: Option<NamespaceInfo>) {
+    fn set_namespace(&mut self, name: &Namespace, info: Option<NamespaceInfo>, dirty: &mut BTreeSet<ServiceKey>) {
+        let discovered = self.discovers(name);
         let old = match info {
             Some(info) => self.namespaces.insert(name.clone(), Arc::new(info)),
             None => self.namespaces.remove(name),
@@ -297,6 +298,9 @@ impl Snapshot {
         let said = |info: Option<&NamespaceInfo>| info.and_then(|i| Distribution::of(&i.annotations));
         if said(old.as_deref()) != said(self.namespaces.get(name).map(|i| &**i)) {
             self.settle_namespace(name);
+        }
+        if self.discovers(name) != discovered {
+            self.mark_namespace(name, dirty);
         }
     }
 
@@ -308,8 +312,15 @@ impl Snapshot {
         }
         // A MeshConfig of its own goes before a ConfigMap, as its kind comes after.
         let mesh = self.settings.get_max().map_or(&self.base, |(_, mesh)| mesh).clone();
-        let shown =
-            |m: &Mesh| (m.trust_domain.clone(), m.cluster.clone(), m.root_namespace.clone(), m.networks.clone());
+        let shown = |m: &Mesh| {
+            (
+                m.trust_domain.clone(),
+                m.cluster.clone(),
+                m.root_namespace.clone(),
+                m.networks.clone(),
+                m.discovery_selectors.clone(),
+            )
+        };
         if shown(&self.mesh) != shown(&mesh) {
             dirty.extend(self.index.endpoints.keys().cloned());
         }

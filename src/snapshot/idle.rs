@@ -7,7 +7,7 @@ use crate::{
     model::{Labels, Reach, SourceCheck},
     problem::{FieldPath, Problem},
 };
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 impl Snapshot {
     /// What of the policies has no effect because no workload has what they ask for.
@@ -21,6 +21,10 @@ impl Snapshot {
     }
 
     fn idle(&self, source: &ObjectRef, reach: &Reach) -> Option<Problem> {
+        if !self.discovers(&source.namespace) {
+            let message = "is of a namespace that discoverySelectors do not choose, so the policy has no effect";
+            return Some(Problem::warning(source, FieldPath::new("metadata.namespace"), message));
+        }
         let everywhere = source.namespace == self.mesh.root_namespace;
         let reached = |namespace: &Namespace, labels: &Labels| {
             (everywhere || *namespace == source.namespace) && reach.is_for(labels, *namespace == source.namespace)
@@ -39,32 +43,46 @@ impl Snapshot {
         Some(Problem::warning(source, FieldPath::new("spec").field(field), message))
     }
 
-    /// Principals of the mesh's trust domains whose service account no workload has.
+    /// Principals of the mesh's trust domains, and service accounts, that no workload has.
     fn unknown_principals(&self) -> Vec<Problem> {
         let accounts: BTreeSet<(&str, &str)> = self.pods.values().map(|pod| (&*pod.namespace, &*pod.account)).collect();
-        let own = |domain: &str| domain == "cluster.local" || self.mesh.trust_domains().any(|d| **d == *domain);
         let mut problems = Vec::new();
         for policy in self.authorization_policies.values() {
             for rule in &policy.rules {
-                let named = rule.sources.iter().flatten().filter_map(|check| match check {
-                    SourceCheck::Principal(values) => Some(values),
-                    _ => None,
-                });
-                let named: BTreeSet<_> = named.flat_map(|values| values.any.iter().chain(&values.none)).collect();
-                for principal in named {
-                    let parts: Vec<&str> = principal.split('/').collect();
-                    let [domain, "ns", namespace, "sa", account] = parts[..] else { continue };
-                    if principal.contains('*') || !own(domain) || accounts.contains(&(namespace, account)) {
+                let named: BTreeSet<_> = rule.sources.iter().flatten().flat_map(|check| self.named(check)).collect();
+                for (namespace, account, written) in named {
+                    if accounts.contains(&(namespace, account)) {
                         continue;
                     }
                     let path = FieldPath::new("spec.rules").index(rule.at).field("from");
                     let message =
-                        format!("no workload that is there is `{principal}`; check namespace and service account");
+                        format!("no workload that is there is `{written}`; check namespace and service account");
                     problems.push(Problem::warning(&policy.source, path, message));
                 }
             }
         }
         problems
+    }
+
+    /// The namespace and the name of each service account that a check names, and how it names it.
+    fn named<'a>(&self, check: &'a SourceCheck) -> Vec<(&'a str, &'a str, String)> {
+        let own = |domain: &str| domain == "cluster.local" || self.mesh.trust_domains().any(|d| **d == *domain);
+        match check {
+            SourceCheck::Principal(values) => {
+                let parts = |principal: &'a Arc<str>| match principal.split('/').collect::<Vec<_>>()[..] {
+                    [domain, "ns", namespace, "sa", account] if !principal.contains('*') && own(domain) => {
+                        Some((namespace, account, principal.to_string()))
+                    }
+                    _ => None,
+                };
+                values.any.iter().chain(&values.none).filter_map(parts).collect()
+            }
+            SourceCheck::ServiceAccount(values) => {
+                let all = values.any.iter().chain(&values.none);
+                all.map(|a| (&*a.namespace, &*a.name, format!("{}/{}", a.namespace, a.name))).collect()
+            }
+            _ => Vec::new(),
+        }
     }
 }
 
@@ -97,6 +115,13 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_of_a_namespace_that_is_not_looked_at_is_told() {
+        let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio", "namespace": "istio-system"},
+            "data": {"mesh": "discoverySelectors: [{matchLabels: {mesh: here}}]"}});
+        assert_eq!(said(&[config, policy("idle", json!({}))]), ["idle metadata.namespace"]);
+    }
+
+    #[test]
     fn a_principal_that_nobody_has_is_told() {
         let by = |principal: &str| json!({"rules": [{"from": [{"source": {"principals": [principal]}}]}]});
         let all = [
@@ -106,6 +131,9 @@ mod tests {
             policy("other", by("elsewhere/ns/shop/sa/z")),
             policy("wrong", by("cluster.local/ns/shop/sa/y")),
         ];
+        assert_eq!(said(&all), ["wrong spec.rules[0].from"]);
+        let of = |account: &str| json!({"rules": [{"from": [{"source": {"serviceAccounts": [account]}}]}]});
+        let all = [pod(), policy("good", of("x")), policy("there", of("shop/x")), policy("wrong", of("other/x"))];
         assert_eq!(said(&all), ["wrong spec.rules[0].from"]);
     }
 }

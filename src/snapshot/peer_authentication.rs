@@ -16,12 +16,17 @@ impl Snapshot {
         policy: Option<PeerAuthentication>,
         dirty: &mut BTreeSet<ServiceKey>,
     ) {
-        let everywhere = key.namespace == self.mesh.root_namespace;
-        dirty.extend(self.index.endpoints.keys().filter(|s| everywhere || s.namespace == key.namespace).cloned());
+        self.mark_namespace(&key.namespace, dirty);
         match policy {
             Some(policy) => drop(self.peer_authentications.insert(key, Shared::new(policy))),
             None => drop(self.peer_authentications.remove(&key)),
         }
+    }
+
+    /// What follows from the policies of a namespace.
+    pub(super) fn mark_namespace(&self, namespace: &Namespace, dirty: &mut BTreeSet<ServiceKey>) {
+        let everywhere = *namespace == self.mesh.root_namespace;
+        dirty.extend(self.index.endpoints.keys().filter(|s| everywhere || s.namespace == *namespace).cloned());
     }
 
     /// What holds for a workload: the narrowest scope that says something, and within a scope its oldest policy.
@@ -57,6 +62,9 @@ impl Snapshot {
         namespace: &Namespace,
         is: impl Fn(&PeerAuthentication) -> bool,
     ) -> Option<&Shared<PeerAuthentication>> {
+        if !self.discovers(namespace) {
+            return None;
+        }
         let from = ObjectKey { namespace: namespace.clone(), name: "".into() };
         let range = self.peer_authentications.range(from..);
         let of_namespace = range.take_while(|(key, _)| key.namespace == *namespace).map(|(_, policy)| policy);

@@ -165,7 +165,9 @@ impl Snapshot {
     /// The namespaces whose policies may be for workloads of a namespace.
     fn scopes<'a>(&'a self, namespace: &'a Namespace) -> Vec<&'a Namespace> {
         let root = &self.mesh.root_namespace;
-        if root == namespace { vec![root] } else { vec![root, namespace] }
+        let mut scopes = if root == namespace { vec![root] } else { vec![root, namespace] };
+        scopes.retain(|scope| self.discovers(scope));
+        scopes
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
         r#type::matcher::v3::{MetadataMatcher, StringMatcher},
     },
 };
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// The filter that looks at tokens notes there what they say.
 const TOKENS: &str = "envoy.filters.http.jwt_authn";
@@ -59,19 +59,11 @@ pub(super) fn of_check(check: &SourceCheck, domains: &[Arc<str>]) -> Vec<Princip
     }
 }
 
-/// The values after each became others.
-fn mapped<T>(values: &Values<T>, map: impl Fn(&T) -> Vec<T>) -> Values<T>
-where
-    T: PartialEq,
-{
+/// The values after each became others, each of which is there once.
+fn mapped<T: Ord + Clone>(values: &Values<T>, map: impl Fn(&T) -> Vec<T>) -> Values<T> {
     let all = |list: &[T]| {
-        let mut out = Vec::with_capacity(list.len());
-        for value in list.iter().flat_map(&map) {
-            if !out.contains(&value) {
-                out.push(value);
-            }
-        }
-        out
+        let mut seen = BTreeSet::new();
+        list.iter().flat_map(&map).filter(|value| seen.insert(value.clone())).collect()
     };
     Values { any: all(&values.any), none: all(&values.none) }
 }
