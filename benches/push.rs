@@ -8,6 +8,8 @@
 mod changes;
 #[path = "mesh/fleet.rs"]
 mod fleet;
+#[path = "mesh/large.rs"]
+mod large;
 #[path = "mesh/meter.rs"]
 mod meter;
 #[path = "mesh/table.rs"]
@@ -16,9 +18,10 @@ mod table;
 mod world;
 
 use fleet::{Counts, Fleet};
+use large::Large;
 use mainsheet::{
     id::ResourceType,
-    model::{Change, Mesh},
+    model::{Change, Mesh, Node},
     snapshot::Snapshot,
     translate::{Config, Direct},
 };
@@ -45,6 +48,7 @@ fn main() {
     let mut results = Results::new();
     policies(&mut results);
     policy_changes(&mut results);
+    large::all().into_iter().for_each(|large| one(large, &mut results));
     for services in if chosen.is_empty() { SERVICES } else { &chosen } {
         eprintln!("… {services} services");
         run(Shape { pods: false, ..Shape::of(*services) }, &mut results, &[]);
@@ -58,6 +62,7 @@ fn main() {
 
 struct Results {
     policies: Table,
+    large: Table,
     world: Table,
     translation: Table,
     connect: Table,
@@ -70,6 +75,10 @@ impl Results {
             policies: Table::new(
                 "Translation for one sidecar in a namespace with policies; istiod needs 0.986 ms for the first row's listeners",
                 &["policies", "its own", "principals", "wall", "cpu", "listener bytes", "allocations", "parse cpu"],
+            ),
+            large: Table::new(
+                "Large inputs: every object parsed, applied at once, and translated for one proxy",
+                &["input", "objects", "parse cpu", "apply cpu", "wall", "cpu", "resources", "bytes", "allocations"],
             ),
             world: Table::new(
                 "The world: every object parsed, and applied to an empty snapshot",
@@ -105,8 +114,8 @@ impl Results {
         }
     }
 
-    fn tables(&self) -> [&Table; 5] {
-        [&self.policies, &self.world, &self.translation, &self.connect, &self.change]
+    fn tables(&self) -> [&Table; 6] {
+        [&self.policies, &self.large, &self.world, &self.translation, &self.connect, &self.change]
     }
 }
 
@@ -163,26 +172,16 @@ fn policies(results: &mut Results) {
         let snapshot =
             Snapshot::new(Mesh::default()).apply(changes::changes(shape.objects()).into_iter().chain(changes));
         let proxy = shape.proxy(0);
-        let mut costs: Vec<Cost> = Vec::new();
-        let mut bytes = 0;
-        for _ in 0..ROUNDS * 5 {
-            let (config, cost) = measure(|| Config::of(&snapshot, &proxy, &Direct));
-            bytes = config.all(ResourceType::Listener).map(|r| r.body.len() as u64).sum();
-            costs.push(cost);
-        }
-        let middle = |of: fn(&Cost) -> f64| {
-            let mut all: Vec<f64> = costs.iter().map(of).collect();
-            all.sort_by(f64::total_cmp);
-            all[all.len() / 2]
-        };
+        let (config, cost) = translated(&snapshot, &proxy);
+        let bytes = config.all(ResourceType::Listener).map(|r| r.body.len() as u64).sum();
         results.policies.row(vec![
             Cell::Count(count),
             Cell::Count(own),
             Cell::Count(principals),
-            Cell::Seconds(middle(|c| c.wall)),
-            Cell::Seconds(middle(|c| c.cpu)),
+            Cell::Seconds(cost.wall),
+            Cell::Seconds(cost.cpu),
             Cell::Count(bytes),
-            Cell::Count(costs[0].allocations),
+            Cell::Count(cost.allocations),
             Cell::Seconds(parse.cpu),
         ]);
     }
@@ -201,6 +200,39 @@ fn policy_changes(results: &mut Results) {
         let name = Cell::Text("policy of one app in ten".to_owned());
         results.change.row([vec![Cell::Count(10), Cell::Count(*streams as u64), name], measured].concat());
     }
+}
+
+/// What a proxy is given, and what translating costs: the middle one of many times.
+fn translated(snapshot: &Snapshot, proxy: &Node) -> (Config, Cost) {
+    let (config, first) = measure(|| Config::of(snapshot, proxy, &Direct));
+    let mut costs: Vec<Cost> = (1..ROUNDS * 5).map(|_| measure(|| Config::of(snapshot, proxy, &Direct)).1).collect();
+    costs.push(first);
+    costs.sort_by(|a, b| a.wall.total_cmp(&b.wall));
+    (config, costs[costs.len() / 2])
+}
+
+/// A mesh with something large.
+fn one(large: Large, results: &mut Results) {
+    eprintln!("… {}", large.name);
+    let (name, count) = (Cell::Text(large.name.to_owned()), large.objects.len());
+    let (changes, parse) = measure(|| changes::changes(large.objects));
+    let (snapshot, apply) = measure(|| Arc::new(Snapshot::new(Mesh::default()).apply(changes)));
+    let (config, cost) = translated(&snapshot, &large.proxy);
+    let all = || ResourceType::ALL.into_iter().flat_map(|kind| config.all(kind));
+    results.large.row(vec![
+        name.clone(),
+        Cell::Count(count as u64),
+        Cell::Seconds(parse.cpu),
+        Cell::Seconds(apply.cpu),
+        Cell::Seconds(cost.wall),
+        Cell::Seconds(cost.cpu),
+        Cell::Count(all().count() as u64),
+        Cell::Count(all().map(|r| r.body.len() as u64).sum()),
+        Cell::Count(cost.allocations),
+    ]);
+    let mut fleet = Fleet::connect([large.proxy], &snapshot);
+    let measured = repeat(&mut fleet, &snapshot, large.change);
+    results.change.row([vec![Cell::Count(large.services), Cell::Count(1), name], measured].concat());
 }
 
 /// Parses and applies every object of a mesh.
