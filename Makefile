@@ -69,13 +69,13 @@ fuzz: tools ## 50,000 worlds and as many policies, keys and templates, which Env
 	FUZZ_WORLDS=$${FUZZ_WORLDS:-50000} $(CARGO) test --locked --test mesh -- fuzz
 
 lint: tools ## formatting and lints; any finding fails
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
 	else echo "cargo-deny is not installed: deny.toml was not checked"; fi
 
 fmt: ## format the source
-	$(CARGO) fmt
+	$(CARGO) fmt --all
 
 golden: ## rewrite the expected output of the golden cases
 	BLESS=1 $(CARGO) test --locked --lib golden

@@ -1,7 +1,7 @@
-//! Generates the protobuf code and the descriptor pools of `src/pb.rs`.
+//! Generates the protobuf code and the descriptors.
 //!
 //! The descriptors of Envoy's API come with the `envoy-types` package, those of our own protos from
-//! `proto/`. The code is generated here rather than taken from that package because two choices matter
+//! here. The code is generated here rather than taken from that package because two choices matter
 //! to a control plane: map fields are `BTreeMap`s, so that equal messages have equal bytes, and byte
 //! fields are `Bytes`, so that a thousand proxies share one encoded resource.
 
@@ -19,19 +19,21 @@ use std::{
 /// What code is generated for: these files and all that they import.
 const ROOTS: &str = include_str!("roots.txt");
 
-/// Our own files, below `proto/`.
+/// Our own files.
 const OWN: &[&str] = &["grpc/health/v1/health.proto", "istio/networking/nds/v1/nds.proto", "istio/v1/auth/ca.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo:rerun-if-changed=proto");
-    println!("cargo:rerun-if-changed=Cargo.lock");
+    for what in ["build.rs", "roots.txt", "grpc", "istio"] {
+        println!("cargo:rerun-if-changed={what}");
+    }
+    println!("cargo:rerun-if-changed=../Cargo.lock");
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let package = package_dir("envoy-types")?;
     let bytes = fs::read(package.join("src/generated/types.bin"))?;
     let mut all = FileDescriptorSet::decode(&*bytes)?;
     let mut code = closure(&all, ROOTS.lines().filter(|l| !l.is_empty() && !l.starts_with('#')))?;
     // What our own files import is there already.
-    let own = protox::compile(OWN, ["proto"])?;
+    let own = protox::compile(OWN, ["."])?;
     code.file.extend(own.file.into_iter().filter(|f| OWN.contains(&f.name())));
     // What is decoded at run time has no comments, which are four fifths of the bytes.
     for (set, name) in [(&mut code, "served.bin"), (&mut all, "all.bin")] {

@@ -3,24 +3,9 @@
 //! Map fields are ordered and byte fields are shared (see `proto/build.rs`). Nothing here knows what a
 //! message means.
 
-#[allow(
-    dead_code,
-    missing_docs,
-    unreachable_pub,
-    missing_debug_implementations,
-    rust_2018_idioms,
-    clippy::all,
-    clippy::pedantic,
-    clippy::restriction,
-    reason = "generated code"
-)]
-mod generated {
-    include!(concat!(env!("OUT_DIR"), "/pb/mod.rs"));
-}
-
 /// Tags of spans: the package's own name is that of a crate which pure rooms may not use.
-pub use generated::envoy::r#type::tracing::v3 as span;
-pub use generated::{envoy, google, grpc, istio, xds};
+pub use mainsheet_proto::envoy::r#type::tracing::v3 as span;
+pub use mainsheet_proto::{envoy, google, grpc, istio, xds};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use google::protobuf::{
@@ -32,11 +17,10 @@ use std::sync::LazyLock;
 
 /// The descriptors of the types that there is code for, with all that they name. Making a pool of them costs a tenth of
 /// making one of all.
-static SERVED: LazyLock<DescriptorPool> =
-    LazyLock::new(|| decoded(include_bytes!(concat!(env!("OUT_DIR"), "/served.bin"))));
+static SERVED: LazyLock<DescriptorPool> = LazyLock::new(|| decoded(mainsheet_proto::SERVED));
 
 /// The descriptors of every type of Envoy's API.
-static ALL: LazyLock<DescriptorPool> = LazyLock::new(|| decoded(include_bytes!(concat!(env!("OUT_DIR"), "/all.bin"))));
+static ALL: LazyLock<DescriptorPool> = LazyLock::new(|| decoded(mainsheet_proto::ALL));
 
 fn decoded(descriptors: &[u8]) -> DescriptorPool {
     DescriptorPool::decode(descriptors).expect("the descriptors were decoded when they were built in")
