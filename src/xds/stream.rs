@@ -88,6 +88,10 @@ impl Stream {
                 }
             }
         }
+        if kind == ResourceType::Route {
+            // Better routes may follow at once, and look as if the client had never lost its hosts.
+            self.follow_routes();
+        }
         self.pump(false)
     }
 

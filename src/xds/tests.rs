@@ -3,6 +3,7 @@
 mod delta;
 mod engine;
 mod grpc;
+mod hosts;
 mod incremental;
 mod order;
 mod peer;

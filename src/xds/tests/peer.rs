@@ -12,7 +12,9 @@ use crate::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 
-pub(super) use ResourceType::{Cluster as CDS, Endpoints as EDS, Extension as ECDS, Listener as LDS, Route as RDS};
+pub(super) use ResourceType::{
+    Cluster as CDS, Endpoints as EDS, Extension as ECDS, Listener as LDS, Route as RDS, VirtualHost as VHDS,
+};
 
 /// A configuration from `cds:a=1 eds:a=1`: the type, name and content of each resource.
 pub(super) fn config(text: &str) -> Arc<Config> {
