@@ -13,6 +13,7 @@ mod mirror;
 mod page;
 mod prune;
 mod revision;
+mod share;
 
 use crate::{
     model::Change,
@@ -27,6 +28,7 @@ use kube::Client;
 use mirror::Mirror;
 use revision::Tags;
 use serde_json::Value;
+use share::Copies;
 use std::fmt;
 use tokio::{sync::watch, task::JoinSet};
 
@@ -65,7 +67,8 @@ pub async fn watch(options: Options, writer: Writer, mut report: impl FnMut(Prog
     let context = contexts.now();
     let mut source =
         Source { options, writer, tasks: JoinSet::new(), always: Vec::new(), at_once: watch::channel(false) };
-    let mirror = |kind| Mirror::new(kind, contexts.follow());
+    let copies = Copies::default();
+    let mirror = |kind| Mirror::new(kind, contexts.follow(), copies.clone());
     let system = || Some(context.system_namespace.to_string());
     for kind in BUILT_IN {
         let (only, following) = (source.only(kind), source.always(kind));

@@ -82,12 +82,21 @@ fn remove_left_over(root: &Path) {
 }
 
 /// Waits until something is so, or fails with what is instead.
-pub(crate) async fn eventually<T, E: std::fmt::Display>(what: &str, mut check: impl AsyncFnMut() -> Result<T, E>) -> T {
+pub(crate) async fn eventually<T, E: std::fmt::Display>(what: &str, check: impl AsyncFnMut() -> Result<T, E>) -> T {
+    within(SOON, what, check).await
+}
+
+/// Waits so long until something is so, or fails with what is instead.
+pub(crate) async fn within<T, E: std::fmt::Display>(
+    longest: Duration,
+    what: &str,
+    mut check: impl AsyncFnMut() -> Result<T, E>,
+) -> T {
     let started = Instant::now();
     loop {
         match check().await {
             Ok(value) => return value,
-            Err(why) if started.elapsed() > SOON => panic!("{what}: not after {SOON:?}: {why}"),
+            Err(why) if started.elapsed() > longest => panic!("{what}: not after {longest:?}: {why}"),
             Err(_) => time::sleep(Duration::from_millis(10)).await,
         }
     }

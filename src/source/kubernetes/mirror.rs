@@ -3,7 +3,7 @@
 //!
 //! No I/O: objects are handed in as the API server tells of them, and changes come out.
 
-use super::{follow::Follow, kind::Watched};
+use super::{follow::Follow, kind::Watched, share::Copies};
 use crate::{
     id::{ObjectRef, fingerprint_bytes},
     model::{Change, State},
@@ -20,6 +20,7 @@ pub(super) struct Mirror {
     kind: &'static Watched,
     contexts: watch::Receiver<Arc<Context>>,
     context: Arc<Context>,
+    copies: Copies,
     /// The fingerprint of each object that is there.
     known: BTreeMap<ObjectRef, u64>,
     /// A list that is not yet whole: what is there, and what of that is new. Nobody is told before it is.
@@ -28,9 +29,9 @@ pub(super) struct Mirror {
 }
 
 impl Mirror {
-    pub(super) fn new(kind: &'static Watched, mut contexts: watch::Receiver<Arc<Context>>) -> Self {
+    pub(super) fn new(kind: &'static Watched, mut contexts: watch::Receiver<Arc<Context>>, copies: Copies) -> Self {
         let context = contexts.borrow_and_update().clone();
-        Self { kind, contexts, context, known: BTreeMap::new(), listed: BTreeMap::new(), news: Vec::new() }
+        Self { kind, contexts, context, copies, known: BTreeMap::new(), listed: BTreeMap::new(), news: Vec::new() }
     }
 
     /// Which object it is.
@@ -48,7 +49,8 @@ impl Mirror {
         match self.known.get_key_value(&object) {
             Some((object, known)) if *known == now => (object.clone(), now, None),
             _ => {
-                let change = parse::object(raw, &self.context);
+                let mut change = parse::object(raw, &self.context);
+                self.copies.share(&mut change);
                 (change.object.clone(), now, Some(change))
             }
         }
@@ -138,7 +140,7 @@ mod tests {
 
     fn mirror() -> Mirror {
         let namespaces = BUILT_IN.iter().find(|k| k.of.name == "Namespace").expect("a kind");
-        Mirror::new(namespaces, watch::channel(Arc::default()).1)
+        Mirror::new(namespaces, watch::channel(Arc::default()).1, Copies::default())
     }
 
     fn namespace(name: &str, version: u32) -> Value {

@@ -123,7 +123,12 @@ impl Plane {
 
     /// Waits until it is ready; how long that took since it was started.
     pub(crate) async fn ready(&self) -> Duration {
-        super::eventually("mainsheet is ready", async || match self.get(false, "/ready") {
+        self.ready_within(super::SOON).await
+    }
+
+    /// Waits so long until it is ready; how long that took since it was started.
+    pub(crate) async fn ready_within(&self, longest: Duration) -> Duration {
+        super::within(longest, "mainsheet is ready", async || match self.get(false, "/ready") {
             (status, _) if status == "200" => Ok(()),
             (status, text) => Err(format!("{status} {text}; see {}", self.dir.display())),
         })
