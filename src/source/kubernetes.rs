@@ -10,6 +10,7 @@ mod follow;
 mod health;
 mod kind;
 mod mirror;
+mod notes;
 mod page;
 mod prune;
 mod revision;

@@ -2,10 +2,9 @@
 //! time.
 
 use super::{
-    follow::Follow,
     kind::{CUSTOM, Watched},
+    notes::{Note, Notes},
 };
-use crate::model::Change;
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -57,25 +56,38 @@ impl Asking {
 #[derive(Debug)]
 pub(super) struct Definitions {
     served: Vec<(&'static Watched, Asking)>,
-    /// The versions of each kind, by group and kind.
-    known: BTreeMap<(String, String), BTreeSet<String>>,
-    listed: BTreeMap<(String, String), BTreeSet<String>>,
 }
 
 impl Definitions {
     /// None yet, and for each of the mesh's kinds who is to follow it.
-    pub(super) fn new() -> (Self, Vec<(&'static Watched, Asking)>) {
+    pub(super) fn new() -> (Notes<Self>, Vec<(&'static Watched, Asking)>) {
         let asking = || Asking {
             served: Arc::new(watch::Sender::new(Service::Unknown)),
             held: Arc::new(watch::Sender::new(true)),
         };
         let served: Vec<_> = CUSTOM.iter().map(|kind| (kind, asking())).collect();
-        (Self { served: served.clone(), known: BTreeMap::new(), listed: BTreeMap::new() }, served)
+        (Notes::new(Self { served: served.clone() }), served)
+    }
+}
+
+impl Note for Definitions {
+    /// The group and the name of a kind.
+    type Name = (String, String);
+    /// The versions that it is served in: none before the API server has taken it up.
+    type Said = BTreeSet<String>;
+
+    fn read(&self, raw: &Value) -> (Self::Name, Option<Self::Said>) {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let list = |value: &'_ Value| value.as_array().cloned().unwrap_or_default();
+        let spec = &raw["spec"];
+        let up = list(&raw["status"]["conditions"]).iter().any(|c| c["type"] == "Established" && c["status"] == "True");
+        let versions = list(&spec["versions"]).into_iter().filter(|v| up && v["served"] == true);
+        ((text(&spec["group"]), text(&spec["names"]["kind"])), Some(versions.map(|v| text(&v["name"])).collect()))
     }
 
-    fn tell(&self) {
+    fn take(&self, all: &BTreeMap<Self::Name, Self::Said>) {
         for (kind, asking) in &self.served {
-            let versions = self.known.get(&(kind.of.group.to_owned(), kind.of.name.to_owned()));
+            let versions = all.get(&(kind.of.group.to_owned(), kind.of.name.to_owned()));
             let best = versions.and_then(|v| kind.of.versions.iter().copied().find(|best| v.contains(*best)));
             let now = best.map_or(Service::Missing, Service::Version);
             asking.served.send_if_modified(|served| mem::replace(served, now) != now);
@@ -83,57 +95,9 @@ impl Definitions {
     }
 }
 
-/// Which kind a definition is of, and the versions that it is served in: none before the API server has taken it up.
-fn read(raw: &Value) -> ((String, String), BTreeSet<String>) {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let list = |value: &'_ Value| value.as_array().cloned().unwrap_or_default();
-    let spec = &raw["spec"];
-    let up = list(&raw["status"]["conditions"]).iter().any(|c| c["type"] == "Established" && c["status"] == "True");
-    let versions = list(&spec["versions"]).into_iter().filter(|v| up && v["served"] == true);
-    ((text(&spec["group"]), text(&spec["names"]["kind"])), versions.map(|v| text(&v["name"])).collect())
-}
-
-impl Follow for Definitions {
-    fn begin(&mut self) {
-        self.listed.clear();
-    }
-
-    fn listed(&mut self, raw: Value, _: &str) {
-        let (kind, versions) = read(&raw);
-        self.listed.insert(kind, versions);
-    }
-
-    fn whole(&mut self) -> Vec<Change> {
-        self.known = mem::take(&mut self.listed);
-        self.tell();
-        Vec::new()
-    }
-
-    fn there(&mut self, raw: Value, _: &str) -> Vec<Change> {
-        let (kind, versions) = read(&raw);
-        self.known.insert(kind, versions);
-        self.tell();
-        Vec::new()
-    }
-
-    fn gone(&mut self, raw: Value, _: &str) -> Vec<Change> {
-        self.known.remove(&read(&raw).0);
-        self.tell();
-        Vec::new()
-    }
-
-    fn unreadable(&mut self, _: Value, _: &str, _: (&str, bool)) -> Vec<Change> {
-        Vec::new()
-    }
-
-    fn emptied(&mut self) -> Vec<Change> {
-        Vec::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::follow::Follow as _, *};
     use serde_json::json;
 
     fn definition(kind: &str, versions: Value, established: &str) -> Value {

@@ -3,15 +3,15 @@
 //!
 //! Which objects are read depends on it, so the mesh's kinds are read after it, and anew where it changes.
 
-use super::{definition::Asking, follow::Follow, kind::Watched};
-use crate::{
-    model::Change,
-    parse::{self, Context},
+use super::{
+    definition::Asking,
+    kind::Watched,
+    notes::{Note, Notes},
 };
+use crate::parse::{self, Context};
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    mem,
     sync::{Arc, Mutex, PoisonError},
 };
 use tokio::sync::watch;
@@ -80,73 +80,37 @@ impl Contexts {
 pub(super) struct Tags {
     contexts: Contexts,
     of: &'static str,
-    /// The tag and its revision, by the name of the object.
-    known: BTreeMap<String, (String, String)>,
-    listed: BTreeMap<String, (String, String)>,
 }
 
 impl Tags {
-    pub(super) fn new(kind: &'static Watched, contexts: Contexts) -> Self {
+    pub(super) fn new(kind: &'static Watched, contexts: Contexts) -> Notes<Self> {
         contexts.known.lock().unwrap_or_else(PoisonError::into_inner).unread.insert(kind.of.name);
-        Self { contexts, of: kind.of.name, known: BTreeMap::new(), listed: BTreeMap::new() }
-    }
-
-    fn tell(&self) {
-        self.contexts.take(self.of, &self.known.values().cloned().collect());
+        Notes::new(Self { contexts, of: kind.of.name })
     }
 }
 
-/// The name of an object, and the tag that it gives to a revision, if it does.
-fn read(raw: &Value) -> (String, Option<(String, String)>) {
-    let metadata = parse::meta(raw);
-    let label = |name: &str| metadata.labels.get(name).map(ToString::to_string).filter(|text| !text.is_empty());
-    (metadata.object.name.to_string(), label("istio.io/tag").zip(label("istio.io/rev")))
-}
+impl Note for Tags {
+    type Name = String;
+    /// The tag that it gives, and to which revision.
+    type Said = (String, String);
 
-impl Follow for Tags {
-    fn begin(&mut self) {
-        self.listed.clear();
+    fn read(&self, raw: &Value) -> (String, Option<(String, String)>) {
+        let metadata = parse::meta(raw);
+        let label = |name: &str| metadata.labels.get(name).map(ToString::to_string).filter(|text| !text.is_empty());
+        (metadata.object.name.to_string(), label("istio.io/tag").zip(label("istio.io/rev")))
     }
 
-    fn listed(&mut self, raw: Value, _: &str) {
-        let (name, tag) = read(&raw);
-        self.listed.extend(tag.map(|tag| (name, tag)));
-    }
-
-    fn whole(&mut self) -> Vec<Change> {
-        self.known = mem::take(&mut self.listed);
-        self.tell();
-        Vec::new()
-    }
-
-    fn there(&mut self, raw: Value, _: &str) -> Vec<Change> {
-        let (name, tag) = read(&raw);
-        match tag {
-            Some(tag) => drop(self.known.insert(name, tag)),
-            None => drop(self.known.remove(&name)),
-        }
-        self.tell();
-        Vec::new()
-    }
-
-    fn gone(&mut self, raw: Value, _: &str) -> Vec<Change> {
-        self.known.remove(&read(&raw).0);
-        self.tell();
-        Vec::new()
-    }
-
-    fn unreadable(&mut self, _: Value, _: &str, _: (&str, bool)) -> Vec<Change> {
-        Vec::new()
-    }
-
-    fn emptied(&mut self) -> Vec<Change> {
-        Vec::new()
+    fn take(&self, all: &BTreeMap<String, (String, String)>) {
+        self.contexts.take(self.of, &all.values().cloned().collect());
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::kind::TAGS, *};
+    use super::{
+        super::{follow::Follow as _, kind::TAGS},
+        *,
+    };
     use serde_json::json;
 
     fn object(name: &str, tag: &str, revision: &str) -> Value {
@@ -161,7 +125,7 @@ mod tests {
     #[test]
     fn tags_of_this_revision_are_known_from_either_kind_and_those_of_others_are_not() {
         let contexts = Contexts::new(Context { revision: "canary".into(), ..Context::default() });
-        let mut sources: Vec<Tags> = TAGS.iter().map(|kind| Tags::new(kind, contexts.clone())).collect();
+        let mut sources: Vec<Notes<Tags>> = TAGS.iter().map(|kind| Tags::new(kind, contexts.clone())).collect();
         sources[0].begin();
         sources[0].listed(object("a", "test", "canary"), "v1");
         sources[0].listed(object("b", "prod", "stable"), "v1");
