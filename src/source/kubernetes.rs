@@ -21,7 +21,7 @@ use crate::{
     parse::{self, Context},
     store::{Stopped, Writer},
 };
-use definition::{Definitions, Served, Service};
+use definition::{Defined, Definitions, Served, Service};
 use follow::{Follow, Follower};
 use hyper::Request;
 use kind::{BUILT_IN, DEFINITIONS, SETTINGS, TAGS, Watched};
@@ -149,14 +149,15 @@ struct Source {
     writer: Writer,
     tasks: JoinSet<Stopped>,
     /// Of the kinds that are always there.
-    always: Vec<watch::Sender<Service>>,
+    always: Vec<watch::Sender<Defined>>,
     /// For those who need not wait.
     at_once: (watch::Sender<bool>, watch::Receiver<bool>),
 }
 
 impl Source {
     fn always(&mut self, kind: &'static Watched) -> (Served, watch::Receiver<bool>) {
-        let (sender, served) = watch::channel(Service::Version(kind.of.versions[0]));
+        let service = Service::Version(kind.of.versions[0]);
+        let (sender, served) = watch::channel(Defined { service, generation: 0 });
         self.always.push(sender);
         (served, self.at_once.1.clone())
     }

@@ -24,13 +24,22 @@ pub(super) enum Service {
     Version(&'static str),
 }
 
+/// What is known of a kind's definition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Defined {
+    /// Whether the kind is there. Who follows it is woken when this changes.
+    pub(super) service: Service,
+    /// Which writing of its definition that is. Nobody is woken for this alone.
+    pub(super) generation: i64,
+}
+
 /// Where it is told whether a kind is there.
-pub(super) type Served = watch::Receiver<Service>;
+pub(super) type Served = watch::Receiver<Defined>;
 
 /// Who follows a kind: it is told whether that is there, and to read it anew.
 #[derive(Clone, Debug)]
 pub(super) struct Asking {
-    served: Arc<watch::Sender<Service>>,
+    served: Arc<watch::Sender<Defined>>,
     held: Arc<watch::Sender<bool>>,
 }
 
@@ -62,7 +71,7 @@ impl Definitions {
     /// None yet, and for each of the mesh's kinds who is to follow it.
     pub(super) fn new() -> (Notes<Self>, Vec<(&'static Watched, Asking)>) {
         let asking = || Asking {
-            served: Arc::new(watch::Sender::new(Service::Unknown)),
+            served: Arc::new(watch::Sender::new(Defined { service: Service::Unknown, generation: 0 })),
             held: Arc::new(watch::Sender::new(true)),
         };
         let served: Vec<_> = CUSTOM.iter().map(|kind| (kind, asking())).collect();
@@ -73,8 +82,8 @@ impl Definitions {
 impl Note for Definitions {
     /// The group and the name of a kind.
     type Name = (String, String);
-    /// The versions that it is served in: none before the API server has taken it up.
-    type Said = BTreeSet<String>;
+    /// The versions that it is served in, none before the API server has taken it up, and which writing says so.
+    type Said = (BTreeSet<String>, i64);
 
     fn read(&self, raw: &Value) -> (Self::Name, Option<Self::Said>) {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -82,15 +91,17 @@ impl Note for Definitions {
         let spec = &raw["spec"];
         let up = list(&raw["status"]["conditions"]).iter().any(|c| c["type"] == "Established" && c["status"] == "True");
         let versions = list(&spec["versions"]).into_iter().filter(|v| up && v["served"] == true);
-        ((text(&spec["group"]), text(&spec["names"]["kind"])), Some(versions.map(|v| text(&v["name"])).collect()))
+        let said = (versions.map(|v| text(&v["name"])).collect(), raw["metadata"]["generation"].as_i64().unwrap_or(0));
+        ((text(&spec["group"]), text(&spec["names"]["kind"])), Some(said))
     }
 
     fn take(&self, all: &BTreeMap<Self::Name, Self::Said>) {
         for (kind, asking) in &self.served {
-            let versions = all.get(&(kind.of.group.to_owned(), kind.of.name.to_owned()));
-            let best = versions.and_then(|v| kind.of.versions.iter().copied().find(|best| v.contains(*best)));
-            let now = best.map_or(Service::Missing, Service::Version);
-            asking.served.send_if_modified(|served| mem::replace(served, now) != now);
+            let said = all.get(&(kind.of.group.to_owned(), kind.of.name.to_owned()));
+            let best = said.and_then(|(v, _)| kind.of.versions.iter().copied().find(|best| v.contains(*best)));
+            let service = best.map_or(Service::Missing, Service::Version);
+            let now = Defined { service, generation: said.map_or(0, |(_, generation)| *generation) };
+            asking.served.send_if_modified(|served| mem::replace(served, now).service != service);
         }
     }
 }
@@ -102,6 +113,7 @@ mod tests {
 
     fn definition(kind: &str, versions: Value, established: &str) -> Value {
         json!({
+            "metadata": {"generation": 3},
             "spec": {"group": "networking.istio.io", "names": {"kind": kind}, "versions": versions},
             "status": {"conditions": [{"type": "Established", "status": established}]},
         })
@@ -115,16 +127,20 @@ mod tests {
         let versions = json!([
             {"name": "v1alpha3", "served": true}, {"name": "v1beta1", "served": true}, {"name": "v1", "served": false},
         ]);
-        assert_eq!(*served.borrow(), Service::Unknown);
+        assert_eq!(served.borrow().service, Service::Unknown);
         definitions.there(definition("Sidecar", versions.clone(), "False"), "v1");
-        assert_eq!(*served.borrow(), Service::Missing);
+        assert_eq!(served.borrow().service, Service::Missing);
         definitions.there(definition("Sidecar", versions.clone(), "True"), "v1");
-        assert_eq!(*served.borrow_and_update(), Service::Version("v1beta1"));
+        let defined = Defined { service: Service::Version("v1beta1"), generation: 3 };
+        assert_eq!(*served.borrow_and_update(), defined);
         definitions.begin();
-        definitions.listed(definition("Sidecar", versions, "True"), "v1");
+        let mut again = definition("Sidecar", versions, "True");
+        again["metadata"]["generation"] = 4.into();
+        definitions.listed(again, "v1");
         definitions.whole();
-        assert!(!served.has_changed().expect("a sender"), "the same again is no news");
+        assert!(!served.has_changed().expect("a sender"), "the same versions again are no news");
+        assert_eq!(served.borrow().generation, 4);
         definitions.gone(definition("Sidecar", json!([]), "True"), "v1");
-        assert_eq!(*served.borrow(), Service::Missing);
+        assert_eq!(served.borrow().service, Service::Missing);
     }
 }

@@ -2,7 +2,7 @@
 //! whatever the API server does, and nobody is told of a list before it is whole.
 
 use super::{
-    definition::{Served, Service},
+    definition::{Defined, Served, Service},
     failure::{Failure, Pauses, of_error, of_status, other},
     health::Health,
     kind::Watched,
@@ -84,7 +84,7 @@ impl<F: Follow> Follower<F> {
         // Servers before Kubernetes 1.32 do not have lists as streams.
         let (mut streaming, mut pauses) = (true, Pauses::default());
         loop {
-            let service = *self.served.borrow_and_update();
+            let Defined { service, generation } = *self.served.borrow_and_update();
             let Service::Version(version) = service else {
                 if service == Service::Missing {
                     let changes = self.state.emptied();
@@ -99,7 +99,7 @@ impl<F: Follow> Follower<F> {
                     Err(_) => return Stopped,
                 }
             };
-            let mut round = Round { follower: &mut self, tree: &tree, version, pauses: &mut pauses };
+            let mut round = Round { follower: &mut self, tree: &tree, version, generation, pauses: &mut pauses };
             match round.go(streaming).await {
                 Err(stopped) => return stopped,
                 Ok(End::Again) => {}
@@ -144,6 +144,8 @@ struct Round<'a, F> {
     follower: &'a mut Follower<F>,
     tree: &'a Tree,
     version: &'static str,
+    /// The definition as it was when this began.
+    generation: i64,
     pauses: &'a mut Pauses,
 }
 
@@ -216,6 +218,9 @@ impl<F: Follow> Round<'_, F> {
                     return Ok(End::Failed(Failure::Other("a list ended in the middle".into(), None)));
                 }
                 Some(failure) if listing => return Ok(End::Failed(failure)),
+                // A server shows objects to a watch by the definition that it began under, and ends it when there is
+                // another: what it showed lately may be less than is there.
+                _ if self.follower.served.borrow().generation != self.generation => return Ok(End::Again),
                 // Watches end now and then. One that ends at once, again and again, is not asked for in a loop.
                 None if told => {}
                 None => time::sleep(self.pauses.next(None)).await,
@@ -298,8 +303,15 @@ impl<F: Follow> Round<'_, F> {
                 text.map_err(|_| other("a list", "took too long"))?.map_err(|e| of_error(&e))
             });
             let text = text.await?;
-            let Follower { state, .. } = &mut *self.follower;
-            let about = page::page(text.as_bytes(), self.tree, &mut |raw| state.listed(raw, self.version));
+            let (state, version) = (&mut self.follower.state, self.version);
+            let about = page::page(text.as_bytes(), &mut |text| match page::object(text, self.tree) {
+                Ok(raw) => state.listed(raw, version),
+                Err(error) => {
+                    let named = page::object(text, &Tree::only(&["metadata"]));
+                    // Nothing is told of a list before it is whole.
+                    let _ = named.map(|raw| state.unreadable(raw, version, (&error.to_string(), true)));
+                }
+            });
             let about = about.map_err(|e| End::Failed(other("a list cannot be read", e)))?;
             if about.next.is_empty() {
                 return Ok(about.resource_version);

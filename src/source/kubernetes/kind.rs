@@ -38,6 +38,7 @@ pub(super) const DEFINITIONS: Watched = Watched {
         "metadata name",
         "metadata uid",
         "metadata resourceVersion",
+        "metadata generation",
         "spec group",
         "spec names kind",
         "spec versions name",

@@ -3,9 +3,9 @@
 use super::prune::Tree;
 use serde::{
     Deserialize,
-    de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor},
 };
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 use std::{borrow::Cow, fmt};
 
 /// What a list says of itself.
@@ -19,17 +19,19 @@ pub(super) struct About {
     pub(super) next: String,
 }
 
-/// Reads a page: hands out each object of it, and returns what the page says of itself.
-pub(super) fn page(text: &[u8], tree: &Tree, each: &mut dyn FnMut(Value)) -> Result<About, serde_json::Error> {
+/// Reads a page: hands out the text of each object of it, and returns what the page says of itself.
+pub(super) fn page(text: &[u8], each: &mut dyn FnMut(&str)) -> Result<About, serde_json::Error> {
     let mut json = serde_json::Deserializer::from_slice(text);
-    let about = Page { tree, each }.deserialize(&mut json)?;
+    let about = Page(each).deserialize(&mut json)?;
     json.end().map(|()| about)
 }
 
-struct Page<'a> {
-    tree: &'a Tree,
-    each: &'a mut dyn FnMut(Value),
+/// Reads an object of a page.
+pub(super) fn object(text: &str, tree: &Tree) -> Result<Value, serde_json::Error> {
+    tree.deserialize(&mut serde_json::Deserializer::from_str(text))
 }
+
+struct Page<'a>(&'a mut dyn FnMut(&str));
 
 impl<'de> DeserializeSeed<'de> for Page<'_> {
     type Value = About;
@@ -46,45 +48,19 @@ impl<'de> Visitor<'de> for Page<'_> {
         f.write_str("a list of objects")
     }
 
-    fn visit_map<A: MapAccess<'de>>(mut self, mut fields: A) -> Result<About, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<About, A::Error> {
         let mut about = About::default();
         while let Some(name) = fields.next_key::<Cow<'_, str>>()? {
             match &*name {
                 "metadata" => about = fields.next_value()?,
-                "items" => fields.next_value_seed(Items(&mut self))?,
+                // Each is read by itself, so that one that cannot be read harms no other.
+                "items" => {
+                    fields.next_value::<Option<Vec<&RawValue>>>()?.into_iter().flatten().for_each(|o| self.0(o.get()))
+                }
                 _ => drop(fields.next_value::<IgnoredAny>()?),
             }
         }
         Ok(about)
-    }
-}
-
-struct Items<'a, 'b>(&'a mut Page<'b>);
-
-impl<'de> DeserializeSeed<'de> for Items<'_, '_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Items<'_, '_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("objects")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        while let Some(object) = items.next_element_seed(self.0.tree)? {
-            (self.0.each)(object);
-        }
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
     }
 }
 
@@ -166,17 +142,18 @@ mod tests {
         });
         let mut names = Vec::new();
         let tree = Tree::only(&["metadata name"]);
-        let about = page(text.to_string().as_bytes(), &tree, &mut |o| names.push(o)).expect("a page");
+        let mut each = |text: &str| names.push(object(text, &tree).expect("an object"));
+        let about = page(text.to_string().as_bytes(), &mut each).expect("a page");
         assert_eq!((about.resource_version.as_str(), about.next.as_str()), ("7", "abc"));
         assert_eq!(names, [json!({"metadata": {"name": "a"}}), json!({"metadata": {"name": "b"}})]);
-        let empty = page(br#"{"metadata": {"resourceVersion": "8"}, "items": null}"#, &tree, &mut |_| ());
+        let empty = page(br#"{"metadata": {"resourceVersion": "8"}, "items": null}"#, &mut |_| ());
         assert_eq!(empty.expect("a page").resource_version, "8");
     }
 
     #[test]
     fn a_page_that_is_cut_off_is_no_page() {
         let cut = br#"{"metadata": {"resourceVersion": "7"}, "items": [{"metadata": {"name": "a"}}, "#;
-        assert!(page(cut, &Tree::all(), &mut |_| ()).is_err());
+        assert!(page(cut, &mut |_| ()).is_err());
     }
 
     #[test]
@@ -186,6 +163,12 @@ mod tests {
         assert!(line(text.as_bytes(), &Tree::all()).is_err());
         let named = line(text.as_bytes(), &Tree::only(&["metadata"])).expect("a line");
         assert_eq!(named, Line::There(json!({"metadata": {"name": "a"}})));
+        let text = format!(r#"{{"items":[{{"metadata":{{"name":"a"}},"spec":{deep}}},{{}}],"metadata":{{}}}}"#);
+        let mut read = Vec::new();
+        let mut each =
+            |text: &str| read.push((object(text, &Tree::all()).ok(), object(text, &Tree::only(&["metadata"])).ok()));
+        page(text.as_bytes(), &mut each).expect("a page");
+        assert_eq!(read, [(None, Some(json!({"metadata": {"name": "a"}}))), (Some(json!({})), Some(json!({})))]);
     }
 
     #[test]
