@@ -11,7 +11,7 @@ export OPA ?= $(shell sh deploy/opa.sh --path)
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
-tools: ## install what is missing: iproute2 and iptables (apt), Envoy (pip, cached)
+tools: ## install what is missing: iproute2, iptables and nftables (apt), Envoy (pip, cached)
 	@sh deploy/tools.sh >/dev/null
 
 opa: ## build Open Policy Agent, which some tests let decide (Go, cached)

@@ -14,6 +14,7 @@ has() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/
 packages() {
     has ip || echo iproute2
     has iptables-restore || echo iptables
+    has nft || echo nftables
     has nsenter || echo util-linux
     has cc || echo gcc libc6-dev
     has python3 || echo python3

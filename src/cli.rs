@@ -3,6 +3,7 @@
 mod authz;
 mod bootstrap;
 mod identity;
+mod iptables;
 mod offline;
 
 use crate::{app, config};
@@ -40,6 +41,12 @@ enum Command {
     /// Look at a certificate authority, and change it.
     #[command(subcommand)]
     Ca(identity::Ca),
+    /// Capture the traffic of a pod.
+    #[command(alias = "istio-iptables")]
+    Iptables(Box<iptables::Options>),
+    /// Remove what `iptables` has set; the same as `iptables --cleanup-only`.
+    #[command(alias = "istio-clean-iptables")]
+    CleanIptables(Box<iptables::Options>),
     /// Hold what proxies would be served against golden files.
     Golden(Golden),
 }
@@ -162,6 +169,8 @@ pub fn main() -> ExitCode {
         Command::Bootstrap(options) => bootstrap::bootstrap(&options),
         Command::Token(command) => identity::token(&command),
         Command::Ca(command) => identity::authority(&command),
+        Command::Iptables(options) => iptables::iptables(&options),
+        Command::CleanIptables(options) => iptables::clean(*options),
         Command::Golden(args) => offline::golden(args),
     };
     result.unwrap_or_else(|error| {

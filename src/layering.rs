@@ -12,8 +12,8 @@ use std::{
 const RANKS: &[&[&str]] = &[
     &["pb", "id", "prometheus", "tls"],
     &["problem"],
-    &["api", "model", "config"],
-    &["parse", "snapshot", "peer", "bootstrap"],
+    &["api", "model", "config", "capture"],
+    &["parse", "snapshot", "peer", "bootstrap", "hostnet"],
     &["translate", "store"],
     &["source", "xds", "ca", "webhook"],
     &["controller", "debug", "agent", "plan"],
@@ -21,7 +21,7 @@ const RANKS: &[&[&str]] = &[
     &["cli"],
 ];
 /// Rooms whose results depend on nothing but their arguments.
-const PURE: &[&str] = &["id", "problem", "api", "model", "parse", "snapshot", "bootstrap", "translate"];
+const PURE: &[&str] = &["id", "problem", "api", "model", "parse", "snapshot", "bootstrap", "translate", "capture"];
 const IMPURE: &[&str] = &[
     "tokio",
     "tonic",

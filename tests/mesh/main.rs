@@ -1,6 +1,7 @@
 //! Tests with real Envoys. They need root for network namespaces, and the Envoy that `make tools` installs;
 //! without them they fail and say so.
 
+mod capture;
 mod fuzz;
 #[path = "harness/harness.rs"]
 #[allow(dead_code, unused_imports, reason = "the demo uses the rest")]
