@@ -125,6 +125,18 @@ pub async fn run(
     }
 }
 
+/// Asks something of the agent, or of the Envoy, that listens on a port of this pod: the status and the body of its answer.
+///
+/// # Errors
+///
+/// When nobody answers.
+pub async fn ask(port: u16, method: &str, path: &str) -> Result<(u16, bytes::Bytes)> {
+    let method = method.to_ascii_uppercase().parse().with_context(|| format!("{method}: write GET or POST"))?;
+    let request = request::Request { method, ..request::Request::get(path) };
+    let answer = request.send((Ipv4Addr::LOCALHOST, port).into()).await?;
+    Ok((answer.status.as_u16(), answer.body))
+}
+
 fn early(ended: Result<()>) -> anyhow::Error {
     ended.err().unwrap_or_else(|| anyhow!("a part of the agent has stopped"))
 }

@@ -1,6 +1,7 @@
 //! The running control plane: options become sockets, a store, a source and servers, which are ready once the first
 //! snapshot is there, and end when they are told to. No logic of the mesh is here.
 
+mod admission;
 mod identity;
 mod log;
 mod origin;
@@ -20,6 +21,7 @@ use crate::{
     store::{self, Reader},
     xds::{self, DebugHook, Registry, Server},
 };
+use admission::Admission;
 use anyhow::{Context as _, Result, anyhow, bail};
 use axum::Router;
 use identity::Identity;
@@ -88,6 +90,7 @@ pub struct App {
     http: Option<TcpListener>,
     monitoring: Option<TcpListener>,
     secure: Option<TcpListener>,
+    webhooks: Option<TcpListener>,
     /// The cluster that the objects are in, where they are in one.
     cluster: Option<kube::Client>,
 }
@@ -118,7 +121,11 @@ impl App {
             }
             None => None,
         };
-        Ok(Self { options, started, grpc, http, monitoring, secure, cluster })
+        let webhooks = match secure.is_some() && cluster.is_some() {
+            true => bind("--https-addr", &listen.https_addr).await?,
+            false => None,
+        };
+        Ok(Self { options, started, grpc, http, monitoring, secure, webhooks, cluster })
     }
 
     /// The addresses of the ports for gRPC, HTTP and monitoring, where they are not turned off.
@@ -163,8 +170,8 @@ impl App {
 
     async fn start(self, shutdown: watch::Receiver<bool>) -> Result<Running> {
         let addresses = self.addresses();
-        let Self { options, started, grpc, http, monitoring, secure, cluster } = self;
-        let Discovery { input, serving, authority, keys, writing, unused, .. } = options;
+        let Self { options, started, grpc, http, monitoring, secure, webhooks, cluster } = self;
+        let Discovery { input, serving, authority, keys, writing, admission, unused, .. } = options;
         for (flag, why) in unused.iter() {
             tracing::info!("--{flag} has no meaning here: {why}");
         }
@@ -172,6 +179,7 @@ impl App {
         said.iter().for_each(|text| tracing::warn!("in the environment: {text}"));
         let (writer, reader, store) = store::new(Snapshot::new((*context.mesh).clone()), pace(&serving));
         let place = input.place.clone();
+        let mesh_file = input.mesh_config.clone();
         let origin = Origin::new(input, context, cluster);
         let (pending, waiting) = watch::channel(vec![origin.name().to_owned()]);
         let mut servers = Tasks::new();
@@ -212,9 +220,15 @@ impl App {
         background
             .spawn(async { ("reading the objects", origin.watch(writer, pending, synced).await.map_err(Into::into)) });
 
+        let mut proven = None;
+        if let (Some(listener), Some(identity), Some(cluster)) = (webhooks, &identity, &cluster) {
+            let admission = Admission::new(&admission, &place, mesh_file, cluster.clone());
+            debug.webhooks = Some(admission.metrics());
+            proven = Some(admission.start(listener, identity, shutdown.clone(), (&mut servers, &mut background))?);
+        }
         if let Some(cluster) = cluster {
             let options = writer_options(writing, cluster, &debug, age);
-            let options = controller::Options { roots: identity.as_ref().map(Identity::roots), ..options };
+            let options = controller::Options { roots: identity.as_ref().map(Identity::roots), proven, ..options };
             servers.spawn(write(options, shutdown.clone(), waiting.clone()));
         }
         if let Some(identity) = identity {
@@ -226,14 +240,8 @@ impl App {
                 });
             }
             if let Some(listener) = secure {
-                let (server, mut down, pending) = (server.clone(), shutdown.clone(), waiting.clone());
-                servers.spawn(async move {
-                    if !until_ready(down.clone(), pending).await {
-                        return ("gRPC over TLS", Ok(()));
-                    }
-                    let down = async move { drop(down.wait_for(|down| *down).await) };
-                    ("gRPC over TLS", serving.serve(server, listener, down).await)
-                });
+                let serve = serve_secure(serving, server.clone(), listener, shutdown.clone(), waiting.clone());
+                servers.spawn(async { ("gRPC over TLS", serve.await) });
             }
         }
         if let Some(listener) = grpc {
@@ -303,6 +311,7 @@ fn writer_options(writing: Writing, cluster: kubernetes::Options, debug: &Debug,
         namespace: cluster.namespace,
         lease: writing.lease_duration.max(Duration::from_secs(2)),
         roots: None,
+        proven: None,
         root_config_map: writing.root_config_map,
         trust_bundle: writing.cluster_trust_bundle,
         worlds: Some(debug.snapshots.clone()).filter(|_| writing.write_status),
@@ -369,7 +378,8 @@ fn server(
     let registry = Arc::new(Registry::default());
     let server = Server::new(reader.snapshots.clone(), shutdown.clone(), Some(hook), registry.clone(), options);
     let (snapshots, metrics) = (reader.snapshots.clone(), server.metrics().clone());
-    let debug = Debug { snapshots, registry, metrics, pending: pending.clone(), identity: None, cluster: None };
+    let debug =
+        Debug { snapshots, registry, metrics, pending: pending.clone(), identity: None, cluster: None, webhooks: None };
     (server, pages.get_or_init(|| debug).clone())
 }
 
@@ -382,6 +392,20 @@ async fn serve_grpc(
 ) -> Result<()> {
     match until_ready(shutdown, pending).await {
         true => server.serve(listener).await.map_err(Into::into),
+        false => Ok(()),
+    }
+}
+
+/// Serves xDS and certificates over TLS, once there is a world.
+async fn serve_secure(
+    serving: identity::Secure,
+    server: Server,
+    listener: TcpListener,
+    mut down: watch::Receiver<bool>,
+    pending: watch::Receiver<Vec<String>>,
+) -> Result<()> {
+    match until_ready(down.clone(), pending).await {
+        true => serving.serve(server, listener, async move { drop(down.wait_for(|down| *down).await) }).await,
         false => Ok(()),
     }
 }

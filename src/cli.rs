@@ -3,8 +3,10 @@
 mod authz;
 mod bootstrap;
 mod identity;
+mod inject;
 mod iptables;
 mod offline;
+mod pod;
 
 use crate::{app, config};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -31,6 +33,12 @@ enum Command {
     Translate(Translate),
     /// Print what is wrong with the objects in files.
     Validate(Validate),
+    /// Give pods in files their sidecar, as the webhook does.
+    Inject(inject::Options),
+    /// Ask something of the agent of this pod.
+    Request(pod::Ask),
+    /// Wait until the proxy of this pod is ready.
+    Wait(pod::Wait),
     /// Print the rules of RequestAuthentications and AuthorizationPolicies that hold for a workload.
     Authz(authz::Options),
     /// Print the bootstrap of a stock Envoy that proves who it is by a token.
@@ -165,6 +173,9 @@ pub fn main() -> ExitCode {
         Command::Agent(options) => app::agent(*options),
         Command::Translate(args) => offline::translate(args),
         Command::Validate(args) => offline::validate(args),
+        Command::Inject(options) => inject::inject(&options),
+        Command::Request(options) => pod::request(&options),
+        Command::Wait(options) => pod::wait(&options),
         Command::Authz(options) => authz::authz(options),
         Command::Bootstrap(options) => bootstrap::bootstrap(&options),
         Command::Token(command) => identity::token(&command),

@@ -3,6 +3,7 @@
 //! Flags have Istio's own spellings as aliases, and Istio's names in the environment. What has no meaning here is
 //! accepted, and said to have none (`config/unused.rs`).
 
+mod admission;
 mod agent;
 mod authority;
 mod keys;
@@ -14,6 +15,7 @@ mod writing;
 use clap::{ArgAction, Args};
 use std::{ffi::OsString, fmt, path::PathBuf, str::FromStr, time::Duration};
 
+pub use admission::{Admission, NativeSidecars};
 pub use agent::{Agent, AgentRole, Discovering, Dns, Envoy, Identity};
 pub use authority::{Authority, JwtRule, KeysAt, TokenIssuer};
 pub use keys::Keys;
@@ -42,6 +44,9 @@ pub struct Discovery {
     /// What is written into the cluster.
     #[command(flatten)]
     pub writing: Writing,
+    /// What the API server asks about pods and objects.
+    #[command(flatten)]
+    pub admission: Admission,
     /// What is logged.
     #[command(flatten)]
     pub log: Log,
@@ -107,6 +112,9 @@ pub struct Listen {
     /// Readiness and debug pages.
     #[arg(long, alias = "httpAddr", default_value = ":8080", value_name = "ADDRESS")]
     pub http_addr: Address,
+    /// Webhooks over TLS, which the API server calls; only for a cluster, and where certificates are signed.
+    #[arg(long, alias = "httpsAddr", default_value = ":15017", value_name = "ADDRESS")]
+    pub https_addr: Address,
     /// Metrics, version and debug pages.
     #[arg(long, alias = "monitoringAddr", default_value = ":15014", value_name = "ADDRESS")]
     pub monitoring_addr: Address,

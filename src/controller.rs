@@ -63,6 +63,8 @@ pub struct Options {
     pub lease: Duration,
     /// The roots that workloads are to trust, as PEM; none where there is no authority.
     pub roots: Option<watch::Receiver<String>>,
+    /// Whether the API server was seen to ask validation; none where nobody looks.
+    pub proven: Option<watch::Receiver<bool>>,
     /// The name of the ConfigMap that they are in.
     pub root_config_map: String,
     /// Whether they are in a ClusterTrustBundle too, where the cluster has such.
@@ -143,7 +145,13 @@ fn duties(options: &Options, election: &Election, recorder: Option<&Recorder>) -
         let news = || -> News { Box::pin(WatchStream::from_changes(roots.clone()).map(drop)) };
         let of = Roots::new(options.root_config_map.clone(), roots.clone(), options.namespace.clone());
         start(Box::new(of), news());
-        start(Box::new(Webhooks::new(&context.system_namespace, roots.clone())), news());
+        let proven = options.proven.clone();
+        let proofs: News = match &proven {
+            Some(proven) => Box::pin(WatchStream::from_changes(proven.clone()).map(drop)),
+            None => never(),
+        };
+        let webhooks = Webhooks::new(&context, roots.clone(), proven);
+        start(Box::new(webhooks), Box::pin(stream::select(news(), proofs)));
         if options.trust_bundle {
             start(Box::new(Bundle::new(roots.clone())), news());
         }

@@ -51,6 +51,8 @@ pub struct Debug {
     pub identity: Option<Identity>,
     /// How it stands with the cluster that the objects are in, where they are in one.
     pub cluster: Option<Health>,
+    /// What webhooks were asked, where there are such.
+    pub webhooks: Option<Arc<crate::webhook::Metrics>>,
 }
 
 /// Who signs certificates, and who checks callers.

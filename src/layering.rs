@@ -10,7 +10,7 @@ use std::{
 
 /// The rooms, the lowest first. A room may name only rooms of lower ranks.
 const RANKS: &[&[&str]] = &[
-    &["pb", "id", "prometheus", "tls"],
+    &["pb", "id", "prometheus", "template", "tls"],
     &["problem"],
     &["api", "model", "config", "capture"],
     &["parse", "snapshot", "peer", "bootstrap", "hostnet"],
@@ -21,7 +21,8 @@ const RANKS: &[&[&str]] = &[
     &["cli"],
 ];
 /// Rooms whose results depend on nothing but their arguments.
-const PURE: &[&str] = &["id", "problem", "api", "model", "parse", "snapshot", "bootstrap", "translate", "capture"];
+const PURE: &[&str] =
+    &["id", "problem", "api", "model", "parse", "snapshot", "bootstrap", "template", "translate", "capture"];
 const IMPURE: &[&str] = &[
     "tokio",
     "tonic",

@@ -26,8 +26,10 @@ pub mod prometheus;
 pub mod snapshot;
 pub mod source;
 pub mod store;
+pub mod template;
 pub mod tls;
 pub mod translate;
+pub mod webhook;
 pub mod xds;
 
 // The benchmarks' meshes are also those of tests, and call the library by its name.

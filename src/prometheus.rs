@@ -17,6 +17,18 @@ impl Page {
         self.family(name, help, "gauge")
     }
 
+    /// A histogram: how many values lie within each bound (and in the one beyond the last), and their sum.
+    pub fn histogram(&mut self, (name, help): (&str, &str), bounds: &[f64], counts: &[u64], sum: f64) {
+        drop(self.family(name, help, "histogram"));
+        let mut all = 0;
+        for (i, count) in counts.iter().enumerate() {
+            all += count;
+            let bound = bounds.get(i).map_or_else(|| "+Inf".to_owned(), f64::to_string);
+            let _ = writeln!(self.0, "{name}_bucket{{le=\"{bound}\"}} {all}");
+        }
+        let _ = write!(self.0, "{name}_sum {sum}\n{name}_count {all}\n");
+    }
+
     /// The page.
     pub fn into_text(self) -> String {
         self.0

@@ -7,7 +7,8 @@ use super::{
 };
 use crate::{
     ca::{
-        self, Cluster, Directory, Keeper, Limits, Rules, Service, Signer, Storage, WorkloadSecrets, Workloads, serving,
+        self, Cluster, Directory, Keeper, Limits, Rules, Service, Signer, Storage, WorkloadSecrets, Workloads,
+        serving::{self, Clients},
     },
     config::{Authority, KeysAt, Place},
     debug,
@@ -168,6 +169,11 @@ impl Identity {
         receiver
     }
 
+    /// TLS for the API server, which calls webhooks, and what keeps its certificate.
+    pub(super) fn webhook_tls(&self) -> Result<(watch::Receiver<Arc<ServerConfig>>, impl Future<Output = ()> + use<>)> {
+        Ok(serving::keep(self.keeper.authority(), self.names.clone(), Clients::ApiServer)?)
+    }
+
     /// The secrets of proxies without an agent.
     pub(super) fn secrets(&self) -> Arc<dyn Secrets> {
         Arc::new(Served(WorkloadSecrets::new(self.signer.clone(), self.workloads.clone())))
@@ -185,7 +191,7 @@ impl Identity {
 
     /// What serves over TLS, and what runs beside it. Keys of tokens are fetched as `fetching` says.
     pub(super) fn start(self, fetching: &keys::Options) -> Result<(Secure, Background)> {
-        let (config, renewing) = serving::keep(self.keeper.authority(), self.names)?;
+        let (config, renewing) = serving::keep(self.keeper.authority(), self.names, Clients::Mesh)?;
         let mut background: Background = vec![
             ("the certificate authority", Box::pin(self.keeper.run())),
             ("the control plane's certificate", Box::pin(renewing)),

@@ -37,12 +37,21 @@ pub fn dns_names(namespace: &str, revision: &str, further: &[String]) -> Vec<Str
     names
 }
 
+/// Who connects.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Clients {
+    /// Workloads and whoever else speaks gRPC; their certificates are checked where they have some.
+    Mesh,
+    /// The API server, which calls webhooks; who it is makes no difference.
+    ApiServer,
+}
+
 /// TLS with a new certificate of an authority.
 ///
 /// # Errors
 ///
 /// When the library fails.
-pub fn config(authority: &Authority, names: &[String]) -> Result<ServerConfig, Error> {
+pub fn config(authority: &Authority, names: &[String], clients: Clients) -> Result<ServerConfig, Error> {
     let unusable = |_| Error::Unusable("root-cert.pem", "cannot be used for TLS");
     let key = PrivateKey::generate(KeyKind::P256)?;
     let issued = authority.issue(&key.pair, &Names::Server(names.to_vec()), now(), TTL)?;
@@ -63,11 +72,14 @@ pub fn config(authority: &Authority, names: &[String]) -> Result<ServerConfig, E
     let chain = chain.map_err(|_| Error::Unusable("cert-chain.pem", "is not certificates in PEM"))?;
     let key = PrivateKeyDer::from_pem_slice(key.pem().as_bytes());
     let key = key.map_err(|_| Error::Unusable("ca-key.pem", "made no key"))?;
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .and_then(|builder| builder.with_client_cert_verifier(verifier).with_single_cert(chain, key))
-        .map_err(unusable)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
+    let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(&versions).map_err(unusable)?;
+    let (builder, protocol) = match clients {
+        Clients::Mesh => (builder.with_client_cert_verifier(verifier), &b"h2"[..]),
+        Clients::ApiServer => (builder.with_no_client_auth(), &b"http/1.1"[..]),
+    };
+    let mut config = builder.with_single_cert(chain, key).map_err(unusable)?;
+    config.alpn_protocols = vec![protocol.to_vec()];
     // A session that goes on would keep what its client proved under roots that are gone.
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
@@ -82,8 +94,9 @@ pub fn config(authority: &Authority, names: &[String]) -> Result<ServerConfig, E
 pub fn keep(
     mut authority: watch::Receiver<Arc<Authority>>,
     names: Vec<String>,
-) -> Result<(watch::Receiver<Arc<ServerConfig>>, impl Future<Output = ()>), Error> {
-    let first = config(&authority.borrow_and_update().clone(), &names)?;
+    clients: Clients,
+) -> Result<(watch::Receiver<Arc<ServerConfig>>, impl Future<Output = ()> + use<>), Error> {
+    let first = config(&authority.borrow_and_update().clone(), &names, clients)?;
     let (sender, receiver) = watch::channel(Arc::new(first));
     let task = async move {
         loop {
@@ -92,7 +105,7 @@ pub fn keep(
                 () = time::sleep(Duration::from_secs(TTL / 2)) => {}
             }
             let newest = authority.borrow_and_update().clone();
-            match config(&newest, &names) {
+            match config(&newest, &names, clients) {
                 Ok(config) => drop(sender.send_replace(Arc::new(config))),
                 Err(error) => tracing::error!(%error, "the control plane keeps its certificate"),
             }

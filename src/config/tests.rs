@@ -21,7 +21,7 @@ fn port(address: &Address) -> Option<u16> {
 #[test]
 fn ports_are_those_of_istiod_unless_told_otherwise() {
     let options = read(&["--config-dir", "a"]).unwrap();
-    let Listen { grpc_addr, http_addr, monitoring_addr, secure_grpc_addr: _ } = &options.listen;
+    let Listen { grpc_addr, http_addr, monitoring_addr, .. } = &options.listen;
     assert_eq!([grpc_addr, http_addr, monitoring_addr].map(port), [Some(15010), Some(8080), Some(15014)]);
 }
 

@@ -12,7 +12,6 @@ const FLAGS: &[(&str, &str)] = &[
     ("kubernetesApiBurst", KUBERNETES),
     ("cniNamespace", KUBERNETES),
     ("clusterAliases", KUBERNETES),
-    ("httpsAddr", TLS),
     ("caCertFile", TLS),
     ("tlsCertFile", TLS),
     ("tlsKeyFile", TLS),

@@ -21,6 +21,9 @@ pub(super) fn text(debug: &Debug) -> String {
     if let Some(identity) = &debug.identity {
         certificates(identity, &mut page);
     }
+    if let Some(webhooks) = &debug.webhooks {
+        webhooks.write(&mut page);
+    }
     page.into_text()
 }
 

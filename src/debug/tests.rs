@@ -25,6 +25,7 @@ fn debug(objects: &[Value]) -> Debug {
         pending,
         identity: None,
         cluster: None,
+        webhooks: None,
     }
 }
 

@@ -12,6 +12,7 @@ mod watch;
 
 use crate::{model::Change, parse::Context};
 use catalogue::Catalogue;
+use serde_json::Value;
 use settings::Settings;
 use std::{
     fs, io,
@@ -20,6 +21,11 @@ use std::{
 use tree::Tree;
 
 pub use watch::{Options, watch};
+
+/// The documents of a YAML text that say something, each with its number, or why it cannot be read.
+pub fn documents(text: &str) -> Vec<(usize, Result<Value, String>)> {
+    document::yaml(text).into_iter().map(|document| (document.number, document.content)).collect()
+}
 
 /// Reads every object of these directories (with those below them) and single files once, what stands for pods, and
 /// the file of the mesh's settings.

@@ -33,6 +33,7 @@ impl Replica {
             name: name.into(),
             lease: Duration::from_secs(4),
             roots: Some(receiver),
+            proven: None,
             root_config_map: ROOTS.into(),
             trust_bundle: false,
             worlds: None,

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-const DEFINITIONS: &str = "deploy/charts/base/files/crd-all.gen.yaml";
+pub(crate) const DEFINITIONS: &str = "deploy/charts/base/files/crd-all.gen.yaml";
 /// Broken objects that the API server takes, since only parsing finds what is wrong with them.
 const TAKEN: &str = "testdata/definitions/found-by-parsing.txt";
 
@@ -58,7 +58,7 @@ fn try_kubectl(server: &Server, arguments: &[&str], input: &str) -> Result<Strin
 }
 
 /// What a chart comes to.
-fn helm(chart: &str, values: &[&str]) -> String {
+pub(crate) fn helm(chart: &str, values: &[&str]) -> String {
     let name = if chart == "base" { "istio-base" } else { chart };
     let mut command = Command::new(program("helm"));
     command.args(["template", name, "--namespace", "istio-system"]).arg(root().join("deploy/charts").join(chart));
@@ -82,7 +82,7 @@ async fn offer(objects: &Objects, definitions: &[Value], object: &Value) -> Resu
 }
 
 /// The objects of the mesh's own kinds in a file, as far as they can be offered at all.
-fn own(path: &Path, definitions: &[Value]) -> Vec<Value> {
+pub(crate) fn own(path: &Path, definitions: &[Value]) -> Vec<Value> {
     let text = fs::read_to_string(path).expect("a sample");
     let ours = |object: &Value| {
         let (group, version) = object["apiVersion"].as_str().and_then(|v| v.split_once('/')).unwrap_or_default();
@@ -99,7 +99,7 @@ fn refused(object: &Value) -> bool {
     parse::object(object, &Context::default()).problems.iter().any(|p| p.severity == Severity::Error)
 }
 
-fn files(dir: &str) -> Vec<PathBuf> {
+pub(crate) fn files(dir: &str) -> Vec<PathBuf> {
     let mut all: Vec<_> =
         fs::read_dir(root().join(dir)).expect("samples").map(|e| e.expect("a sample").path()).collect();
     all.sort();
@@ -314,7 +314,7 @@ async fn run(server: &Server, longest: Duration) -> (bool, String) {
     let _ = fs::remove_file(&log);
     let mut command = Command::new(env!("CARGO_BIN_EXE_mainsheet"));
     command.args(["discovery", "--kubeconfig"]).arg(as_control_plane(server).await);
-    for flag in ["--grpc-addr", "--secure-grpc-addr", "--http-addr", "--monitoring-addr"] {
+    for flag in ["--grpc-addr", "--secure-grpc-addr", "--http-addr", "--https-addr", "--monitoring-addr"] {
         command.args([flag, "127.0.0.1:0"]);
     }
     let mut child = server::spawn(command, &log);

@@ -13,3 +13,4 @@ mod process;
 mod replicas;
 mod soak;
 mod trouble;
+mod webhook;

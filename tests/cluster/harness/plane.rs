@@ -44,6 +44,7 @@ pub(crate) struct Plane {
     secure: u16,
     http: u16,
     monitoring: u16,
+    webhooks: u16,
 }
 
 /// A proxy's stream of one type; as long as it lives, it goes on.
@@ -77,14 +78,15 @@ impl Plane {
     }
 
     fn launch_at(kubeconfig: &Path, dir: PathBuf, words: &[&str]) -> Self {
-        let [grpc, secure, http, monitoring] = std::array::from_fn(|_| free_port());
+        let [grpc, secure, http, monitoring, webhooks] = std::array::from_fn(|_| free_port());
         let at = |port: u16| format!("127.0.0.1:{port}");
         let mut all: Vec<OsString> = vec!["discovery".into(), "--kubeconfig".into(), kubeconfig.into()];
-        let listen = [("grpc", grpc), ("secure-grpc", secure), ("http", http), ("monitoring", monitoring)];
+        let listen =
+            [("grpc", grpc), ("secure-grpc", secure), ("http", http), ("monitoring", monitoring), ("https", webhooks)];
         all.extend(listen.map(|(name, port)| format!("--{name}-addr={}", at(port)).into()));
         all.extend(words.iter().map(Into::into));
         let process = run(&all, &dir);
-        Self { dir, words: all, process, started: Instant::now(), grpc, secure, http, monitoring }
+        Self { dir, words: all, process, started: Instant::now(), grpc, secure, http, monitoring, webhooks }
     }
 
     /// Kills it, and starts it again.
@@ -104,6 +106,16 @@ impl Plane {
     /// Its files that are open.
     pub(crate) fn open_files(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.process.id())).expect("a process").count()
+    }
+
+    /// The port at which the API server calls it.
+    pub(crate) fn webhooks(&self) -> u16 {
+        self.webhooks
+    }
+
+    /// The directory of its authority.
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.dir.join("ca")
     }
 
     /// The address at which it serves proxies over plaintext.

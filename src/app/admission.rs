@@ -1,0 +1,120 @@
+//! Wires the webhooks: what they answer from, and the port that the API server calls.
+
+use super::{Tasks, identity::Identity};
+use crate::{
+    ca::serving,
+    config::{self, NativeSidecars, Place},
+    source::kubernetes,
+    webhook::{self, Metrics, Native, Webhooks},
+};
+use anyhow::Result;
+use axum::serve::Listener;
+use futures_util::{Stream, StreamExt as _};
+use std::{future::IntoFuture as _, io, net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+use tokio_rustls::server::TlsStream;
+
+/// The webhooks of a cluster.
+pub(super) struct Admission {
+    cluster: kubernetes::Options,
+    following: webhook::Options,
+    metrics: Arc<Metrics>,
+}
+
+impl Admission {
+    pub(super) fn new(
+        options: &config::Admission,
+        place: &Place,
+        mesh_file: Option<PathBuf>,
+        cluster: kubernetes::Options,
+    ) -> Self {
+        let following = webhook::Options {
+            client: Some(cluster.client.clone()),
+            namespace: place.namespace.clone(),
+            revision: place.revision.clone(),
+            mesh_file,
+            native: match options.native_sidecars {
+                NativeSidecars::Auto => Native::Auto,
+                NativeSidecars::True => Native::On,
+                NativeSidecars::False => Native::Off,
+            },
+        };
+        Self { cluster, following, metrics: Arc::default() }
+    }
+
+    /// What is counted.
+    pub(super) fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
+    }
+
+    /// Serves until told to end. Gives whether the API server was seen to ask.
+    pub(super) fn start(
+        self,
+        listener: TcpListener,
+        identity: &Identity,
+        mut shutdown: watch::Receiver<bool>,
+        (servers, background): (&mut Tasks, &mut Tasks),
+    ) -> Result<watch::Receiver<bool>> {
+        let (tls, renewing) = identity.webhook_tls()?;
+        let (namespace, revision) = (self.following.namespace.clone(), self.following.revision.clone());
+        let (world, following) = webhook::follow(self.following);
+        let (sender, proven) = watch::channel(false);
+        let proving = webhook::prove(self.cluster.client, namespace, revision, sender);
+        background.spawn(async {
+            renewing.await;
+            ("the webhooks' certificate", Ok(()))
+        });
+        background.spawn(async {
+            following.await;
+            ("following what is injected", Ok(()))
+        });
+        background.spawn(async {
+            proving.await;
+            ("proving validation", Ok(()))
+        });
+        let routes =
+            webhook::routes(Webhooks { world, contexts: self.cluster.contexts.follow(), metrics: self.metrics });
+        let connections = Connections::new(listener, tls)?;
+        tracing::info!(address = %connections.address, "serving webhooks");
+        let down = async move { drop(shutdown.wait_for(|down| *down).await) };
+        let serve = axum::serve(connections, routes).with_graceful_shutdown(down).into_future();
+        servers.spawn(async { ("webhooks", serve.await.map_err(Into::into)) });
+        Ok(proven)
+    }
+}
+
+/// Connections whose handshake is done.
+struct Connections {
+    incoming: Pin<Box<dyn Stream<Item = io::Result<TlsStream<TcpStream>>> + Send>>,
+    address: SocketAddr,
+}
+
+impl Connections {
+    fn new(listener: TcpListener, tls: watch::Receiver<Arc<rustls::ServerConfig>>) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        Ok(Self { incoming: Box::pin(serving::accept(listener, tls)), address })
+    }
+}
+
+impl Listener for Connections {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            match self.incoming.next().await {
+                Some(Ok(stream)) => return (stream, self.address),
+                Some(Err(_)) => {}
+                // The runtime ends.
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        Ok(self.address)
+    }
+}

@@ -1,0 +1,24 @@
+//! Options of the webhooks, under istiod's names where it has the thing.
+
+use clap::{Args, ValueEnum};
+
+/// What the API server asks about pods and objects.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Webhooks")]
+pub struct Admission {
+    /// Whether sidecars are containers that start before the pod's own and end after them; `auto`: where all nodes have
+    /// Kubernetes 1.33 or newer.
+    #[arg(long, env = "ENABLE_NATIVE_SIDECARS", value_enum, default_value = "auto")]
+    pub native_sidecars: NativeSidecars,
+}
+
+/// Whether sidecars are containers that start before the pod's own and end after them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum NativeSidecars {
+    /// Where all nodes know such.
+    Auto,
+    /// Always.
+    True,
+    /// Never.
+    False,
+}

@@ -1,0 +1,226 @@
+//! What templates come to, piece by piece.
+
+use super::{Kind, Template, Value};
+use proptest::prelude::*;
+use serde_json::json;
+
+fn run(text: &str) -> String {
+    let data = json!({
+        "ObjectMeta": { "name": "a", "annotations": { "x/y": "1", "empty": "" }, "labels": { "app": "shop" } },
+        "Spec": {
+            "hostIP": "10.0.0.1",
+            "containers": [
+                { "name": "one", "image": "r/one:1", "ports": [{ "containerPort": 80 }, { "containerPort": 53, "protocol": "UDP" }] },
+                { "name": "istio-proxy", "ports": [{ "containerPort": 15090 }] },
+            ],
+        },
+    });
+    let values = json!({ "global": { "list": [1, 2.5, "c"], "map": { "b": null, "a": true } }, "n": 43200 });
+    let data = Value::of(&data, Kind::Struct);
+    if let Value::Map(_, all) = &data {
+        all.borrow_mut().insert("Values".into(), Value::of(&values, Kind::Map));
+    }
+    let template = Template::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+    template.run(&data).unwrap_or_else(|error| format!("error: {error}"))
+}
+
+fn fails(text: &str) -> String {
+    Template::parse(text).err().map_or_else(|| format!("{text} is a template"), |error| error.to_string())
+}
+
+#[test]
+fn the_language_is_go_s() {
+    for (text, comes_to) in [
+        ("a{{- /* nothing */ -}} b", "ab"),
+        ("a {{- 1 -}}\n b", "a1b"),
+        ("{{ `raw \"text\"` }}{{ \"\\tx\\u00e9\\\"\" }}{{ 'a' }}", "raw \"text\"\txé\"97"),
+        ("{{ 0x10 }} {{ -1 }} {{ 1.5 }} {{ 1e3 }} {{ true }} {{ nil }}", "16 -1 1.5 1000 true "),
+        ("{{ if .Values.none }}a{{ else if eq 1 1 }}b{{ else }}c{{ end }}", "b"),
+        ("{{ if and 1 0 (fail `not reached`) }}a{{ else }}b{{ end }}{{ or 0 `x` (fail `no`) }}", "bx"),
+        ("{{ with .ObjectMeta.Labels.app }}{{ . }}{{ $.ObjectMeta.Name }}{{ else }}none{{ end }}", "shopa"),
+        ("{{ with .Values.none }}a{{ else with 3 }}{{ . }}{{ end }}", "3"),
+        ("{{ range $i, $c := .Spec.Containers }}{{ $i }}={{ $c.Name }} {{ end }}", "0=one 1=istio-proxy "),
+        ("{{ range $k, $v := .Values.global.map }}{{ $k }}:{{ $v }},{{ end }}", "a:true,b:,"),
+        ("{{ range .Values.none }}a{{ else }}none{{ end }}", "none"),
+        (
+            "{{ range 5 }}{{ if eq . 1 }}{{ continue }}{{ end }}{{ if eq . 3 }}{{ break }}{{ end }}{{ . }}{{ end }}",
+            "02",
+        ),
+        ("{{ $x := 1 }}{{ if true }}{{ $x = 2 }}{{ $x := 3 }}{{ $x }}{{ end }}{{ $x }}", "32"),
+        (
+            "{{ define \"t\" }}[{{ . }}{{ $ }}]{{ end }}{{ template \"t\" 7 }}{{ block \"b\" 8 }}{{ . }}{{ end }}",
+            "[77]8",
+        ),
+        ("{{ (index .Spec.Containers 0).Image }} {{ .Spec.HostIP }}", "r/one:1 10.0.0.1"),
+        ("{{ .Values.a.b.c }}{{ .Spec.Missing.GetDeeper }}", ""),
+        (
+            "{{ printf \"%s-%d %q %5.2f|%-4s|%04d|%v %t\" `a` 7 `b\"` 1.234 `x` 42 (list 1 2) true }}",
+            "a-7 \"b\\\"\"  1.23|x   |0042|[1 2] true",
+        ),
+        ("{{ printf \"%d\" `a` }}{{ printf \"%s\" }}", "%!d(string=a)%!s(MISSING)"),
+        ("{{ print 1 2 `a` `b` 3 4 }}", "1 2ab3 4"),
+        ("{{ len `abc` }}{{ len .Spec.Containers }}{{ slice `abcd` 1 3 }}{{ not 0 }}", "32bctrue"),
+        ("{{ lt 1 2 }}{{ ge `b` `a` }}{{ ne 1 1.0 }}{{ eq 3 1 2 3 }}", "truetruefalsetrue"),
+        ("{{ \"a b\" | printf \"%s!\" | quote }}", "\"a b!\""),
+        ("{{ .Values.n }} {{ 1000000.0 }} {{ 1e21 }}", "43200 1000000 1e+21"),
+    ] {
+        assert_eq!(run(text), comes_to, "{text}");
+    }
+}
+
+#[test]
+fn functions_of_sprig_and_of_injection_do_what_they_do_there() {
+    for (text, comes_to) in [
+        (
+            "{{ annotation .ObjectMeta `x/y` 3 }}{{ annotation .ObjectMeta `none` 3 }}|{{ annotation .ObjectMeta `empty` 3 }}",
+            "13|",
+        ),
+        ("{{ isset .ObjectMeta.Annotations `empty` }} {{ isset .ObjectMeta.Annotations `none` }}", "true false"),
+        ("{{ index .ObjectMeta.Labels `no` | default (index .ObjectMeta.Labels `app`) | default `x` }}", "shop"),
+        (
+            "{{ excludeInboundPort 15020 `80, 90` }} {{ excludeInboundPort `80` `80,90` }} {{ excludeInboundPort 0 `` }}",
+            "80,90,15020 80,90 ",
+        ),
+        ("{{ includeInboundPorts .Spec.Containers }} {{ applicationPorts .Spec.Containers }}", "80,15090 80"),
+        ("{{ toYaml (omitNil .Values.global.map) | indent 4 }}|{{ toYaml (list) }}", "a: true\n    |[]\n"),
+        ("x:{{ toYaml (dict `a` 1 `b` 2) | trim | nindent 2 }}", "x:\n  a: 1\n  b: 2"),
+        (
+            "{{ structToJSON (index .Spec.Containers 1) }}",
+            r#"{"name":"istio-proxy","ports":[{"containerPort":15090}]}"#,
+        ),
+        (
+            "{{ appendMultusNetwork `` `n/c` }} {{ appendMultusNetwork `a` `n/c` }} {{ appendMultusNetwork `[{\"name\":\"a\"}]` `n/c` }}",
+            r#"n/c a, n/c [{"name":"a"}, {"name": "c", "namespace": "n"}]"#,
+        ),
+        (
+            "{{ toJsonMap (strdict `a` `1` `b` `2`) (strdict `b` `3`) }} {{ omit (strdict `a` `1` `b` `2`) `a` }}",
+            r#"{"a":"1","b":"3"} map[b:2]"#,
+        ),
+        (
+            "{{ $d := dict `a` 1 }}{{ $_ := set $d `b` 2 }}{{ $d }}{{ hasKey $d `b` }}{{ get $d `c` }}{{ keys $d }}",
+            "map[a:1 b:2]true[a b]",
+        ),
+        (
+            "{{ $a := dict `x` (dict `y` 1) }}{{ mergeOverwrite $a (dict `x` (dict `z` 2)) }} {{ dig `x` `q` 9 $a }}",
+            "map[x:map[y:1 z:2]] 9",
+        ),
+        (
+            "{{ list 1 2 3 | join `,` }} {{ append (list 1) 2 }} {{ concat (list 1) (list 2) }} {{ has 2 (list 1 2) }}",
+            "1,2,3 [1 2] [1 2] true",
+        ),
+        (
+            "{{ first (list 1 2) }}{{ last (list 1 2) }}{{ rest (list 1 2) }}{{ uniq (list 1 1 2) }}{{ without (list 1 2) 1 }}",
+            "12[2][1 2][2]",
+        ),
+        (
+            "{{ trunc 3 `abcdef` }} {{ trunc -2 `abc` }} {{ trimAll `-_.` `-a.` }} {{ trimSuffix `c` `abc` }} {{ substr 1 2 `abc` }}",
+            "abc bc a ab b",
+        ),
+        (
+            "{{ replace `a` `b` `aa` }} {{ contains `b` `abc` }} {{ hasPrefix `a` `abc` }} {{ splitList `,` `a,b` }} {{ (split `,` `a,b`)._1 }}",
+            "bb true true [a b] b",
+        ),
+        (
+            "{{ upper `a` }}{{ title `ab cd` }}{{ snakecase `aBc` }} {{ kebabcase `ABc` }} {{ camelcase `a_b` }}",
+            "AAb Cda_bc abc AB",
+        ),
+        (
+            "{{ add 1 2 3 }} {{ sub 3 1 }} {{ div 7 2 }} {{ mod 7 2 }} {{ max 1 3 2 }} {{ until 3 }} {{ seq 1 3 }} {{ int `7` }}",
+            "6 2 3 1 3 [0 1 2] 1 2 3 7",
+        ),
+        (
+            "{{ ternary `a` `b` true }} {{ coalesce 0 `` `c` }} {{ empty `` }} {{ default 1 0 }} {{ kindOf 1.5 }} {{ typeIs `string` `a` }}",
+            "a c true 1 float64 true",
+        ),
+        (
+            "{{ b64enc `a` }} {{ b64dec `YQ==` }} {{ toJson (list 1 `a`) }} {{ (fromJson `{\"a\":[1]}`).a }} {{ squote `a` }}",
+            "YQ== a [1,\"a\"] [1] 'a'",
+        ),
+        (
+            "{{ directory `/a/b` }} {{ base `/a/b.c` }} {{ ext `b.c` }} {{ dir `/a/b` }} {{ env `HOME` `unset` }}",
+            "/a/ b.c .c /a unset",
+        ),
+    ] {
+        assert_eq!(run(text), comes_to, "{text}");
+    }
+}
+
+#[test]
+fn what_a_provider_of_opentelemetry_is_told_follows_from_the_workload() {
+    let text = "{{ otelResourceAttributes .MeshConfig .A .L `shop` .Containers }}";
+    let data = json!({
+        "MeshConfig": { "extensionProviders": [{ "opentelemetry": { "serviceAttributeEnrichment": "OTEL_SEMANTIC_CONVENTIONS" } }] },
+        "A": {}, "L": {}, "Containers": [{ "name": "c", "image": "registry:5000/nginx:1.21@sha256:ab" }],
+    });
+    let made = Template::parse(text).expect("a template").run(&Value::of(&data, Kind::Struct)).expect("a text");
+    assert_eq!(made, "service.namespace=shop,service.version=1.21@sha256:ab,service.instance.id=shop.$(POD_NAME).c");
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_line() {
+    for (text, why) in [
+        ("a\n{{ if true }}", "line 2: `if` has no end"),
+        ("{{ end }}", "line 1: there is nothing to end here"),
+        ("{{ nosuch 1 }}", "line 1: the function nosuch is not known"),
+        ("\n\n{{ \"a }}", "line 3: a text in \" has no end"),
+        ("{{ .a", "line 1: an action has no end; close it with }}"),
+        ("{{ (1 }}", "line 1: a parenthesis is not closed"),
+        ("{{ break }}", "line 1: `break` is not in a range"),
+        ("{{ if 1 }}{{ else }}{{ else }}{{ end }}", "line 1: this is the second `else`"),
+        ("{{ }}", "line 1: a value is missing"),
+        ("{{ /* a }}", "line 1: a comment has no end"),
+        ("{{ 1x }}", "line 1: 1x is no number"),
+        ("{{ \"a\"\"b\" }}", "line 1: a space is missing between two values"),
+    ] {
+        assert_eq!(fails(text), why, "{text}");
+    }
+    for (text, why) in [
+        ("{{ fail `stop` }}", "error: line 1: fail: stop"),
+        ("\n{{ index (list 1) 3 }}", "error: line 2: index: there is no entry 3 in a list of 1"),
+        ("{{ $nosuch }}", "error: line 1: the variable $nosuch is not declared"),
+        ("{{ template \"no\" }}", "error: line 1: the template \"no\" is not defined"),
+        ("{{ div 1 0 }}", "error: line 1: div: division by zero"),
+        ("{{ lt 1 `a` }}", "error: line 1: lt: a int and a string do not compare"),
+        ("{{ quote }}{{ trim }}", "error: line 1: trim: 0 arguments are too few"),
+    ] {
+        assert!(run(text).ends_with(why), "{text}: {}", run(text));
+    }
+}
+
+#[test]
+fn no_template_runs_nests_or_grows_for_ever() {
+    for text in [
+        "{{ define \"t\" }}{{ template \"t\" }}{{ end }}{{ template \"t\" }}",
+        "{{ range 1000000 }}{{ range 1000000 }}{{ end }}{{ end }}",
+        "{{ $x := `aaaaaaaaaaaaaaaa` }}{{ range 100 }}{{ $x = printf `%s%s` $x $x }}{{ end }}",
+        "{{ $x := list }}{{ range 1000000 }}{{ $x = list $x }}{{ end }}",
+        "{{ $x := list 1 }}{{ range 100 }}{{ $x = list $x $x }}{{ end }}",
+        "{{ $d := dict }}{{ $_ := set $d `a` $d }}{{ $d }}",
+        "{{ repeat 100000000 `aaaaaaaaaaaaaa` }}",
+        "{{ until 1000000000 }}",
+        "{{ range 100000 }}{{ repeat 1000 `aaaaaaaaaaaaaaa` }}{{ end }}",
+    ] {
+        assert!(run(text).starts_with("error: "), "{text}");
+    }
+    let deep = format!("{}1{}", "{{ ".to_owned() + &"(".repeat(5000), ")".repeat(5000) + " }}");
+    assert!(fails(&deep).contains("too deep"));
+    assert!(fails(&("{{ if 1 }}".repeat(5000) + &"{{ end }}".repeat(5000))).contains("too deep"));
+}
+
+proptest! {
+    #[test]
+    fn no_text_is_too_strange_to_be_read_or_refused(text in "(\\{\\{[- ]?|[ -]?\\}\\}|if |else |end|range |with |define |\"a\"|\\$x|:=|\\.a|\\(|\\)|\\||[a-z0-9 \\n`'])*") {
+        if let Ok(template) = Template::parse(&text) {
+            let _ = template.run(&Value::Nil);
+        }
+    }
+
+    #[test]
+    fn no_function_fails_but_with_a_reason(name in 0_usize..400, arguments in prop::collection::vec(0_usize..9, 0..4)) {
+        const SOME: [&str; 9] = ["nil", "-1", "9223372036854775807", "1.5", "`aé,b`", "(list 1 `a`)", "(dict `a` 1)", "true", "``"];
+        let names = super::functions::names();
+        let given: Vec<&str> = arguments.iter().map(|i| SOME[*i]).collect();
+        let text = format!("{{{{ {} {} }}}}", names[name % names.len()], given.join(" "));
+        let _ = Template::parse(&text).expect("a template").run(&Value::Nil);
+    }
+}

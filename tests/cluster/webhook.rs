@@ -1,0 +1,210 @@
+//! Injection and validation by a real API server: it calls the webhooks of the chart, which mainsheet answers over TLS with
+//! its own authority.
+
+use crate::{
+    deploy,
+    harness::{Objects, Plane, Server, documents, eventually, with_own},
+};
+use mainsheet::{
+    parse::{self, Context},
+    problem::Severity,
+};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+use tokio::time;
+
+const MUTATING: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+const VALIDATING: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+const VALIDATOR: &str = "istio-validator-istio-system";
+const SERVICES: &str = "/apis/networking.istio.io/v1/namespaces/shop/virtualservices";
+const PODS: &str = "/api/v1/namespaces/shop/pods";
+
+async fn make(objects: &Objects, path: &str, object: &Value) {
+    objects.send("POST", path, object).await.unwrap_or_else(|why| panic!("{path}: {why}"));
+}
+
+/// A control plane whose webhooks the API server finds: there is no network of a cluster, so the Service is a name for this
+/// machine, and the webhooks name mainsheet's port.
+async fn installed(server: &Server) -> Plane {
+    let objects = server.objects();
+    for (name, labels) in
+        [("istio-system", json!({})), ("shop", json!({ "istio-injection": "enabled" })), ("other", json!({}))]
+    {
+        let namespace = json!({ "metadata": { "name": name, "labels": labels } });
+        make(&objects, "/api/v1/namespaces", &namespace).await;
+    }
+    let plane = Plane::with_authority(server, &["--native-sidecars=true"]);
+    for mut object in documents(&deploy::helm("istiod", &[])) {
+        let path = match object["kind"].as_str() {
+            Some("ConfigMap") => "/api/v1/namespaces/istio-system/configmaps",
+            Some("MutatingWebhookConfiguration") => MUTATING,
+            Some("ValidatingWebhookConfiguration") => VALIDATING,
+            Some("Service") => {
+                object["spec"] = json!({ "type": "ExternalName", "externalName": "localhost" });
+                "/api/v1/namespaces/istio-system/services"
+            }
+            _ => continue,
+        };
+        for webhook in object.get_mut("webhooks").and_then(Value::as_array_mut).into_iter().flatten() {
+            webhook["clientConfig"]["service"]["port"] = plane.webhooks().into();
+        }
+        make(&objects, path, &object).await;
+    }
+    plane.ready().await;
+    let known = async || {
+        let found = objects.send("GET", &format!("{VALIDATING}/{VALIDATOR}"), &Value::Null).await?;
+        let mutating = objects.send("GET", &format!("{MUTATING}/istio-sidecar-injector"), &Value::Null).await?;
+        let webhooks = found["webhooks"].as_array().cloned().unwrap_or_default();
+        let policies: Vec<&Value> = webhooks.iter().map(|w| &w["failurePolicy"]).collect();
+        let told = mutating["webhooks"][0]["clientConfig"]["caBundle"].is_string();
+        match told && policies == ["Fail", "Fail", "Ignore"] {
+            true => Ok(()),
+            false => Err(format!("{policies:?}, {told}")),
+        }
+    };
+    eventually("the roots are known, and validation of objects is a must", known).await;
+    plane
+}
+
+fn pod(name: &str, labels: Value) -> Value {
+    json!({ "metadata": { "name": name, "labels": labels }, "spec": { "containers": [{ "name": "web", "image": "w",
+            "readinessProbe": { "httpGet": { "path": "/", "port": 8080 } } }] } })
+}
+
+fn virtual_service(name: &str, spec: Value) -> Value {
+    json!({ "apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": { "name": name }, "spec": spec })
+}
+
+fn has_sidecar(pod: &Value) -> bool {
+    pod["spec"]["initContainers"].as_array().is_some_and(|all| all.iter().any(|c| c["name"] == "istio-proxy"))
+}
+
+#[test]
+fn pods_are_injected_and_objects_that_cannot_be_served_are_refused() {
+    with_own(async |server: Server| {
+        let plane = installed(&server).await;
+        let objects = server.objects();
+        let made = objects.send("POST", PODS, &pod("web", json!({ "app": "web" }))).await.expect("a pod");
+        assert!(has_sidecar(&made), "{made}");
+        assert_eq!(made["spec"]["containers"][0]["readinessProbe"]["httpGet"]["path"], "/app-health/web/readyz");
+        assert_eq!(made["metadata"]["labels"]["service.istio.io/canonical-name"], "web");
+        for (path, labels, injected) in [
+            (PODS, json!({ "sidecar.istio.io/inject": "false" }), false),
+            ("/api/v1/namespaces/other/pods", json!({}), false),
+            ("/api/v1/namespaces/other/pods", json!({ "sidecar.istio.io/inject": "true" }), true),
+            ("/api/v1/namespaces/other/pods", json!({ "istio.io/rev": "default" }), true),
+        ] {
+            let name = format!("p{}", labels.to_string().len());
+            let made = objects.send("POST", path, &pod(&name, labels.clone())).await.expect("a pod");
+            assert_eq!(has_sidecar(&made), injected, "{path} {labels}");
+        }
+        let mut odd = pod("odd", json!({}));
+        odd["metadata"]["annotations"] = json!({ "sidecar.istio.io/interceptionMode": "MAGIC" });
+        let why = objects.send("POST", PODS, &odd).await.expect_err("an annotation that is wrong");
+        assert!(why.contains("write REDIRECT, TPROXY or NONE"), "{why}");
+
+        let bad = json!({ "hosts": ["web"], "http": [{ "route": [{ "destination": { "host": "web" }, "weight": -5 }] }, { "timeout": "soon" }] });
+        let why = objects.send("POST", SERVICES, &virtual_service("bad", bad)).await.expect_err("a bad VirtualService");
+        println!("{why}");
+        let good = json!({ "hosts": ["web"], "http": [{ "route": [{ "destination": { "host": "web" } }] }] });
+        make(&objects, SERVICES, &virtual_service("good", good)).await;
+        let regex = json!({ "hosts": ["web"], "http": [{ "match": [{ "uri": { "regex": "(" } }], "route": [{ "destination": { "host": "web" } }] }] });
+        let why = objects.send("POST", SERVICES, &virtual_service("regex", regex)).await.expect_err("a bad expression");
+        assert!(
+            why.contains("denied the request: configuration is invalid") && why.contains("spec.http[0].match[0]"),
+            "{why}"
+        );
+
+        let settings = "/api/v1/namespaces/istio-system/configmaps/istio";
+        let broken = json!({ "data": { "mesh": "outboundTrafficPolicy: {mode: SOMETIMES}" } });
+        let why = objects.send("PATCH", settings, &broken).await.expect_err("settings that are wrong");
+        assert!(why.contains("data.mesh.outboundTrafficPolicy"), "{why}");
+        assert!(plane.metric("sidecar_injection_success_total") >= 3.0);
+        assert!(plane.metric("sidecar_injection_failure_total") >= 1.0);
+    });
+}
+
+/// The broken objects of the tests of parsing, with the addresses that they would be made at.
+fn broken() -> Vec<(String, Value)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let definitions = fs::read_to_string(root.join(deploy::DEFINITIONS)).expect("definitions");
+    let definitions = documents(&definitions);
+    let mut found = Vec::new();
+    for path in deploy::files("testdata/parse") {
+        for mut object in deploy::own(&path, &definitions) {
+            let problems = parse::object(&object, &Context::default()).problems;
+            let refused = problems.iter().any(|p| p.severity == Severity::Error);
+            if !refused || !object["metadata"]["name"].is_string() {
+                continue;
+            }
+            object["metadata"]["namespace"] = "default".into();
+            let (group, version) = object["apiVersion"].as_str().and_then(|v| v.split_once('/')).expect("a group");
+            let kind = |d: &&Value| d["spec"]["names"]["kind"] == object["kind"] && d["spec"]["group"] == group;
+            let plural = definitions.iter().find(kind).and_then(|d| d["spec"]["names"]["plural"].as_str());
+            let at = format!("/apis/{group}/{version}/namespaces/default/{}", plural.expect("a kind"));
+            found.push((at, object));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_broken_object_is_refused_by_its_definition_or_by_validation() {
+    with_own(async |server: Server| {
+        let plane = installed(&server).await;
+        let objects = server.objects();
+        let all = broken();
+        let (mut taken, mut by_us) = (BTreeSet::new(), 0);
+        for (path, object) in &all {
+            let path = format!("{path}?dryRun=All&fieldValidation=Ignore");
+            match objects.send("POST", &path, object).await {
+                Ok(made) => drop(taken.insert(made["metadata"]["name"].to_string())),
+                Err(why) => by_us += usize::from(why.contains("configuration is invalid")),
+            }
+        }
+        println!("of {} broken objects validation refuses {by_us}, and these are taken: {taken:?}", all.len());
+        assert!(taken.is_empty(), "{taken:?}");
+        assert!(all.len() >= 150 && by_us >= 60, "{} and {by_us}", all.len());
+        drop(plane);
+    });
+}
+
+#[test]
+fn no_pod_is_refused_while_the_root_is_replaced_or_the_control_plane_starts_again() {
+    with_own(async |server: Server| {
+        let mut plane = installed(&server).await;
+        let objects = server.objects();
+        let start = Instant::now();
+        let mut made = 0;
+        let mut one = async |what: &str| {
+            made += 1;
+            let pod = objects.send("POST", PODS, &pod(&format!("{what}-{made}"), json!({}))).await;
+            let pod = pod.unwrap_or_else(|why| panic!("{what}: {why}"));
+            assert!(has_sidecar(&pod), "{what}");
+        };
+        for step in ["trusted", "signs", "alone"] {
+            let ca = plane.authority();
+            let done = Command::new(env!("CARGO_BIN_EXE_mainsheet"))
+                .args(["ca", "rotate", "--overlap", "1s", "--ca-dir"])
+                .arg(&ca)
+                .output();
+            let done = done.expect("mainsheet");
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+            let until = Instant::now() + Duration::from_secs(8);
+            while Instant::now() < until {
+                one(step).await;
+                time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        plane.restart();
+        plane.ready().await;
+        one("again").await;
+        println!("{made} pods in {:?}", start.elapsed());
+    });
+}
