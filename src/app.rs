@@ -10,7 +10,7 @@ mod tests;
 mod token;
 
 use crate::{
-    agent,
+    agent, cni,
     config::{self, Address, Discovery, Place, Serving, Writing},
     controller,
     debug::{self, Debug},
@@ -77,6 +77,25 @@ pub fn agent(options: config::Agent) -> Result<ExitCode> {
     let result = runtime.block_on(async {
         let mut signals = Signals::new().context("listening for signals")?;
         agent::run(options, config::environment(), async || signals.next().await).await
+    });
+    runtime.shutdown_background();
+    result
+}
+
+/// Runs the agent of a node, which installs the CNI plugin, until it is asked to end.
+///
+/// # Errors
+///
+/// When it cannot start, or cannot take away what it brought; the text says why.
+pub fn node(log: &config::Log, node: cni::Node) -> Result<()> {
+    log::start(log);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting a thread")?;
+    let result = runtime.block_on(async {
+        let mut signals = Signals::new().context("listening for signals")?;
+        // Without an API server pods are not repaired, but the plugin is installed.
+        let client = kubernetes::connect(None).await;
+        let client = client.inspect_err(|e| tracing::warn!("no API server, so no pod is repaired: {e}")).ok();
+        cni::run(node, client, async || signals.next().await).await
     });
     runtime.shutdown_background();
     result

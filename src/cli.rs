@@ -2,6 +2,7 @@
 
 mod authz;
 mod bootstrap;
+mod cni;
 mod identity;
 mod inject;
 mod iptables;
@@ -55,6 +56,9 @@ enum Command {
     /// Remove what `iptables` has set; the same as `iptables --cleanup-only`.
     #[command(alias = "istio-clean-iptables")]
     CleanIptables(Box<iptables::Options>),
+    /// Capture the traffic of pods from their node: the CNI plugin, and its installer.
+    #[command(subcommand)]
+    Cni(cni::Command),
     /// Hold what proxies would be served against golden files.
     Golden(Golden),
 }
@@ -159,6 +163,11 @@ enum Report {
 
 /// Runs the command that the process was called with.
 pub fn main() -> ExitCode {
+    // Container runtimes know a plugin by the name of its program alone.
+    let own = std::env::args_os().next().map(PathBuf::from);
+    if own.is_some_and(|path| path.file_name().is_some_and(|name| name == crate::cni::PLUGIN)) {
+        return cni::plugin();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -182,6 +191,7 @@ pub fn main() -> ExitCode {
         Command::Ca(command) => identity::authority(&command),
         Command::Iptables(options) => iptables::iptables(&options),
         Command::CleanIptables(options) => iptables::clean(*options),
+        Command::Cni(command) => cni::cni(command),
         Command::Golden(args) => offline::golden(args),
     };
     result.unwrap_or_else(|error| {

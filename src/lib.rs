@@ -11,6 +11,7 @@ pub mod bootstrap;
 pub mod ca;
 pub mod capture;
 pub mod cli;
+pub mod cni;
 pub mod config;
 pub mod controller;
 pub mod debug;

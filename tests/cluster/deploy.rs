@@ -59,7 +59,11 @@ fn try_kubectl(server: &Server, arguments: &[&str], input: &str) -> Result<Strin
 
 /// What a chart comes to.
 pub(crate) fn helm(chart: &str, values: &[&str]) -> String {
-    let name = if chart == "base" { "istio-base" } else { chart };
+    let name = match chart {
+        "base" => "istio-base",
+        "gateway" => "istio-ingress",
+        chart => chart,
+    };
     let mut command = Command::new(program("helm"));
     command.args(["template", name, "--namespace", "istio-system"]).arg(root().join("deploy/charts").join(chart));
     for value in values {
@@ -223,6 +227,63 @@ fn the_charts_are_taken_by_the_api_server_and_the_manifests_are_what_they_make()
         }
         let written = fs::read_to_string(&path).unwrap_or_default();
         assert!(written == plain, "{} is not what the chart makes; BLESS=1 rewrites it", path.display());
+    });
+}
+
+/// Values of the node's chart and of the gateway's that bring out every object, in every form.
+const NODE: [&[&str]; 4] = [
+    &[],
+    &["repair.repairPods=false", "repair.deletePods=true", "global.networkPolicy.enabled=true", "chained=false"],
+    &["repair.repairPods=false", "repair.labelPods=true", "useAppArmorAnnotation=false", "resourceQuotas.enabled=true"],
+    &["repair.enabled=false", "global.nativeNftables=true", "cniConfFileName=10-pods.conflist", "revision=canary"],
+];
+const GATEWAY: [&[&str]; 5] = [
+    &[],
+    &["autoscaling.minReplicas=2", "podDisruptionBudget.minAvailable=1", "global.networkPolicy.enabled=true"],
+    &["networkGateway=network1", "service.type=ClusterIP", "env.A=1", "revision=canary"],
+    &["name=other", "kind=DaemonSet", "labels.istio=edge", "serviceAccount.create=false", "rbac.enabled=false"],
+    &["name=third", "autoscaling.enabled=false", "replicaCount=2", "service.type=None"],
+];
+
+#[test]
+fn the_charts_of_nodes_and_gateways_are_taken_by_the_api_server() {
+    with_own(async |server: Server| {
+        kubectl(&server, &["create", "namespace", "istio-system"], "");
+        let texts = NODE.iter().map(|v| helm("cni", v)).chain(GATEWAY.iter().map(|v| helm("gateway", v)));
+        for text in texts {
+            kubectl(&server, &["apply", "--server-side", "--dry-run=server", "-f", "-"], &text);
+            kubectl(&server, &["apply", "--server-side", "--force-conflicts", "-f", "-"], &text);
+        }
+        let kinds = "ds,deploy,svc,sa,hpa,pdb,netpol,quota,role,rolebinding";
+        let there = kubectl(&server, &["-n", "istio-system", "get", kinds, "-o", "name"], "");
+        for name in [
+            "daemonset.apps/mainsheet-cni-node",
+            "daemonset.apps/other",
+            "deployment.apps/istio-ingress",
+            "deployment.apps/third",
+            "service/istio-ingress",
+            "service/other",
+            "serviceaccount/mainsheet-cni",
+            "serviceaccount/istio-ingress",
+            "horizontalpodautoscaler.autoscaling/istio-ingress",
+            "poddisruptionbudget.policy/istio-ingress",
+            "networkpolicy.networking.k8s.io/mainsheet-cni",
+            "networkpolicy.networking.k8s.io/istio-ingress",
+            "resourcequota/mainsheet-cni-resource-quota",
+            "role.rbac.authorization.k8s.io/mainsheet-cni",
+            "role.rbac.authorization.k8s.io/istio-ingress",
+        ] {
+            assert!(there.lines().any(|line| line == name), "no {name} in\n{there}");
+        }
+        for absent in ["service/third", "serviceaccount/other", "horizontalpodautoscaler.autoscaling/third"] {
+            assert!(!there.lines().any(|line| line == absent), "{absent} in\n{there}");
+        }
+        let account = "--as=system:serviceaccount:istio-system:mainsheet-cni";
+        // The last values that were applied repair nothing, so what is left is to look.
+        for (verb, kind, may) in [("get", "pods", true), ("delete", "pods", false), ("list", "secrets", false)] {
+            let said = try_kubectl(&server, &["auth", "can-i", verb, kind, "--all-namespaces", account], "");
+            assert_eq!(said.is_ok(), may, "{verb} {kind}: {said:?}");
+        }
     });
 }
 
