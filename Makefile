@@ -44,6 +44,8 @@ cluster: tools cluster-tools ## the demo in a real Kubernetes cluster, from the 
 
 cluster-test: cluster-tools ## the tests against a real Kubernetes API server
 	$(CARGO) test --locked --test cluster
+	$(CARGO) build --locked --bin mainsheet
+	tests/cluster/capture.sh
 
 soak: cluster-tools ## two replicas while all is killed and changed at random (SOAK_MINUTES=10, SOAK_SEED=1)
 	SOAK_MINUTES=$${SOAK_MINUTES:-10} $(CARGO) test --locked --test cluster -- --nocapture soak

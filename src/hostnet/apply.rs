@@ -41,7 +41,7 @@ pub fn apply(options: &Options, network: &Network) -> Result<Outcome> {
         Backend::Iptables(programs) => restore(programs, &rules).with_context(explained)?,
     }
     // Only what is set now may be left: two that capture the same would be hard to reason about.
-    remove_others(Some(&backend))?;
+    remove_others(options, Some(&backend))?;
     Ok(Outcome { backend: backend.name(), rules: rules.rules.len(), warnings: rules.warnings })
 }
 
@@ -51,10 +51,11 @@ pub fn apply(options: &Options, network: &Network) -> Result<Outcome> {
 ///
 /// Where something of it stays.
 pub fn clean(options: &Options) -> Result<()> {
-    remove_others(None)?;
+    remove_others(options, None)?;
     let nothing = RuleSet { rules: Vec::new(), ipv6: false, marked_route: false, warnings: Vec::new() };
     routes(options, &nothing)?;
-    unless(netlink::loopback_address(PASSTHROUGH, false), &[Errno::ADDRNOTAVAIL, Errno::OPNOTSUPP, Errno::AFNOSUPPORT])
+    let none = [Errno::ADDRNOTAVAIL, Errno::NXIO, Errno::NODEV, Errno::OPNOTSUPP, Errno::AFNOSUPPORT];
+    unless(netlink::loopback_address(PASSTHROUGH, false), &none)
         .context("removing the address ::6 of the loopback device")
 }
 
@@ -131,12 +132,12 @@ fn restore(programs: &Iptables, rules: &RuleSet) -> Result<()> {
 }
 
 /// Removes what programs other than one have set.
-fn remove_others(keep: Option<&Backend>) -> Result<()> {
+fn remove_others(options: &Options, keep: Option<&Backend>) -> Result<()> {
     let kept = match keep {
         Some(Backend::Iptables(programs)) => programs.variant(),
         _ => None,
     };
-    for programs in Iptables::all(None) {
+    for programs in Iptables::all(options) {
         let variant = programs.variant();
         if variant.is_some() && variant != kept {
             remove(&programs, false)?;

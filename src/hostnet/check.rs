@@ -1,7 +1,7 @@
 //! What capturing needs of the machine, and what of it is missing.
 
 use super::programs::{Backend, find};
-use crate::capture::{Options, RuleSet, Table, iptables};
+use crate::capture::{Options, RuleSet, Table, Variant, iptables};
 use rustix::thread::{CapabilitySet, capabilities};
 use std::fmt;
 
@@ -23,7 +23,7 @@ impl fmt::Display for Finding {
 /// Looks at the capabilities of this process, at the programs, and at what the kernel can do of what the rules need.
 /// The kernel is asked by a chain that nothing leads to, which is gone afterwards.
 pub fn check(options: &Options, rules: &RuleSet) -> Vec<Finding> {
-    let mut findings = capability();
+    let mut findings = capability(options);
     if findings.iter().any(|f| !f.good) {
         // Without it all else fails for the same reason.
         return findings;
@@ -31,7 +31,9 @@ pub fn check(options: &Options, rules: &RuleSet) -> Vec<Finding> {
     let (good, text) = match Backend::choose(options) {
         Ok(Backend::Nft) => (true, "the program nft, which the kernel understands".to_owned()),
         Ok(Backend::Iptables(programs)) => {
-            findings.push(Finding { good: true, text: "a program that the kernel understands".to_owned() });
+            let name = Backend::Iptables(programs.clone()).name();
+            let text = format!("the program {name}-restore, which the kernel understands");
+            findings.push(Finding { good: true, text });
             findings.extend(modules(rules, |table, rule| {
                 let table = table.name();
                 let add = format!("*{table}\n:ISTIO_TRIAL - [0:0]\n-A ISTIO_TRIAL {rule}\nCOMMIT\n");
@@ -44,8 +46,6 @@ pub fn check(options: &Options, rules: &RuleSet) -> Vec<Finding> {
             if rules.ipv6 {
                 findings.push(ipv6(&programs.save(true).map_err(|e| format!("{e:#}"))));
             }
-            let name = Backend::Iptables(programs).name();
-            findings[1].text = format!("the program {name}-restore, which the kernel understands");
             return findings;
         }
         Err(error) if !any_program(options) => (
@@ -85,16 +85,23 @@ fn ipv6(saved: &Result<String, String>) -> Finding {
     }
 }
 
-fn capability() -> Vec<Finding> {
+fn capability(options: &Options) -> Vec<Finding> {
     let has = |wanted| capabilities(None).is_ok_and(|sets| sets.effective.contains(wanted));
-    let good = has(CapabilitySet::NET_ADMIN);
-    let remedy = if good {
-        ""
-    } else {
-        ": add NET_ADMIN and NET_RAW to securityContext.capabilities of this container and run it as root, or use the \
-         CNI plugin, which needs neither"
+    // The older iptables speak to the kernel by a raw socket.
+    let raw = options.variant == Some(Variant::Legacy)
+        || !options.native_nftables && options.variant.is_none() && find("iptables-nft-restore").is_none();
+    let wanted = [("NET_ADMIN", CapabilitySet::NET_ADMIN, true), ("NET_RAW", CapabilitySet::NET_RAW, raw)];
+    let finding = |(name, capability, _)| {
+        let good = has(capability);
+        let remedy = if good {
+            ""
+        } else {
+            ": add NET_ADMIN and NET_RAW to securityContext.capabilities of this container and run it as root, or use \
+             the CNI plugin, which needs neither"
+        };
+        Finding { good, text: format!("the capability {name}{remedy}") }
     };
-    vec![Finding { good, text: format!("the capability NET_ADMIN{remedy}") }]
+    wanted.into_iter().filter(|(_, _, needed)| *needed).map(finding).collect()
 }
 
 /// Tries each thing that the rules need.

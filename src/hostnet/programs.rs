@@ -50,8 +50,7 @@ impl Backend {
         if options.native_nftables {
             return nft(&["list", "tables"], "").map(|_| Self::Nft);
         }
-        let lock = options.network_namespace.clone().filter(|_| options.cni_mode);
-        let all = Iptables::all(lock);
+        let all = Iptables::all(options);
         if let Some(variant) = options.variant {
             let one = all.into_iter().find(|i| i.variant() == Some(variant)).expect("each kind is listed");
             one.works().with_context(|| format!("--force-iptables-binary asks for {}", one.name))?;
@@ -76,7 +75,9 @@ impl Backend {
 
 impl Iptables {
     /// Those that may be there: of old, on nftables, and whichever goes by the plain name.
-    pub(super) fn all(lock: Option<PathBuf>) -> [Self; 3] {
+    pub(super) fn all(options: &Options) -> [Self; 3] {
+        // The node's own lock is for the node's own rules; who changes a pod's waits for nobody else.
+        let lock = options.network_namespace.clone().filter(|_| options.cni_mode);
         ["iptables-legacy", "iptables-nft", "iptables"].map(|name| Self { name, lock: lock.clone() })
     }
 

@@ -60,6 +60,16 @@ fn a_missing_capability_is_named() {
 }
 
 #[test]
+fn the_capability_that_only_the_older_iptables_need_is_asked_for_with_them_alone() {
+    let bench = Bench::new();
+    let through = ["setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw"];
+    let check = |backend: &[&str]| by(&bench, &through, &[&["--self-check"], backend].concat());
+    let output = check(BACKENDS[0]);
+    assert!(!output.status.success() && said(&output).contains("missing the capability NET_RAW: add"), "{output:?}");
+    assert!(check(BACKENDS[1]).status.success() && check(BACKENDS[2]).status.success());
+}
+
+#[test]
 fn a_missing_kernel_module_is_named() {
     let bench = Bench::new();
     let dir = run().part().0;
