@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""The shop of demo/mesh in a real cluster: each pod with an Envoy beside it, and how long a change takes to reach them all.
+"""The shop of demo/mesh in a real cluster: its pods, which injection gives an Envoy, and how long a change takes to reach them all.
 
-cluster.py pods      reads the shop's objects as JSON (kubectl's) and writes them with sidecars, as JSON
+cluster.py pods      reads the shop's objects as JSON (kubectl's) and writes them as a cluster takes them, as JSON
 cluster.py measure   changes the routes of the running shop and prints how long it took until the last proxy had them
 
 Runs in the cluster's network (tests/cluster/in-cluster.sh). Needs nothing but Python's own library.
@@ -19,69 +19,11 @@ NAMESPACE = "shop"
 PORT = 9080
 ROUNDS = 10
 
-# What an init container of a sidecar sets: outbound connections go to 15001 and inbound ones to 15006, except those of
-# Envoy itself (user 1337), those to the loopback device, and those that Envoy hands on to the workload.
-CAPTURE = """
-iptables -t nat -N MESH_IN
-for port in 15020 15021 15090; do iptables -t nat -A MESH_IN -p tcp --dport $port -j RETURN; done
-iptables -t nat -A MESH_IN -p tcp -j REDIRECT --to-ports 15006
-iptables -t nat -A PREROUTING -p tcp -j MESH_IN
-iptables -t nat -N MESH_OUT
-iptables -t nat -A MESH_OUT -o lo -s 127.0.0.6/32 -j RETURN
-iptables -t nat -A MESH_OUT -o lo ! -d 127.0.0.1/32 -p tcp -m owner --uid-owner 1337 -j REDIRECT --to-ports 15006
-iptables -t nat -A MESH_OUT -o lo -m owner ! --uid-owner 1337 -j RETURN
-iptables -t nat -A MESH_OUT -m owner --uid-owner 1337 -j RETURN
-iptables -t nat -A MESH_OUT -d 127.0.0.1/32 -j RETURN
-iptables -t nat -A MESH_OUT -p tcp -j REDIRECT --to-ports 15001
-iptables -t nat -A OUTPUT -p tcp -j MESH_OUT
-"""
 CALLS = {
     "productpage": ["details", "reviews"],
     "reviews-v2": ["ratings"],
     "reviews-v3": ["ratings"],
 }
-
-
-def field(path):
-    return {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}
-
-
-def sidecar(pod):
-    """The container with the agent and its Envoy, as somebody writes it who has no injection."""
-    meta = {"ISTIO_META_CLUSTER_ID": "Kubernetes", "ISTIO_META_INTERCEPTION_MODE": "REDIRECT"}
-    env = [{"name": name, "value": value} for name, value in meta.items()]
-    for name, path in [
-        ("POD_NAME", "metadata.name"),
-        ("POD_NAMESPACE", "metadata.namespace"),
-        ("INSTANCE_IP", "status.podIP"),
-        ("SERVICE_ACCOUNT", "spec.serviceAccountName"),
-        ("HOST_IP", "status.hostIP"),
-    ]:
-        env.append({"name": name, "valueFrom": field(path)})
-    mounts = {
-        "root": "/var/run/secrets/istio",
-        "token": "/var/run/secrets/tokens",
-        "info": "/etc/istio/pod",
-        "socket": "/var/run/secrets/workload-spiffe-uds",
-        "proxy": "/etc/istio/proxy",
-    }
-    return {
-        "name": "istio-proxy",
-        "image": "localhost/proxy:1",
-        "imagePullPolicy": "Never",
-        "args": ["agent", "sidecar", "--envoy", "/usr/local/bin/envoy", "--concurrency", "1"],
-        "env": env,
-        "readinessProbe": {"httpGet": {"path": "/healthz/ready", "port": 15021}, "periodSeconds": 1},
-        "securityContext": {
-            "runAsUser": 1337,
-            "runAsGroup": 1337,
-            "runAsNonRoot": True,
-            "readOnlyRootFilesystem": True,
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        "volumeMounts": [{"name": name, "mountPath": path} for name, path in mounts.items()],
-    }
 
 
 def workload(pod):
@@ -90,40 +32,16 @@ def workload(pod):
     for service in CALLS.get(name, CALLS.get(labels["app"], [])):
         args += ["--calls", f"{service}={service}:{PORT}/{service}/0"]
     return {"name": labels["app"], "image": "localhost/shop:1", "imagePullPolicy": "Never", "args": args,
-            "ports": [{"containerPort": PORT}]}
+            "ports": [{"name": "http", "containerPort": PORT}],
+            "readinessProbe": {"tcpSocket": {"port": "http"}, "periodSeconds": 1}}
 
 
-def with_sidecar(pod):
-    token = {"serviceAccountToken": {"audience": "istio-ca", "expirationSeconds": 43200, "path": "istio-token"}}
-    info = [{"path": what, "fieldRef": {"fieldPath": f"metadata.{what}"}} for what in ("labels", "annotations")]
-    capture = {
-        "name": "istio-init",
-        "image": "localhost/iptables:1",
-        "imagePullPolicy": "Never",
-        "command": ["sh", "-ec", CAPTURE],
-        "securityContext": {
-            "runAsUser": 0,
-            "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN", "NET_RAW"]},
-        },
-    }
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {key: pod["metadata"][key] for key in ("name", "namespace", "labels")},
-        "spec": {
-            "serviceAccountName": pod["spec"]["serviceAccountName"],
-            "terminationGracePeriodSeconds": 1,
-            "initContainers": [capture],
-            "containers": [workload(pod), sidecar(pod)],
-            "volumes": [
-                {"name": "root", "configMap": {"name": "istio-ca-root-cert"}},
-                {"name": "token", "projected": {"sources": [token]}},
-                {"name": "info", "downwardAPI": {"items": info}},
-                {"name": "socket", "emptyDir": {}},
-                {"name": "proxy", "emptyDir": {}},
-            ],
-        },
-    }
+def plain(pod):
+    """The pod as somebody writes it who leaves the sidecar to injection."""
+    spec = {"serviceAccountName": pod["spec"]["serviceAccountName"], "terminationGracePeriodSeconds": 1,
+            "containers": [workload(pod)]}
+    metadata = {key: pod["metadata"][key] for key in ("name", "namespace", "labels")}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
 def pods():
@@ -135,7 +53,7 @@ def pods():
         if item["kind"] == "Service":
             item["spec"].pop("clusterIP", None)
             item["spec"].pop("clusterIPs", None)
-        out.append(with_sidecar(item) if item["kind"] == "Pod" else item)
+        out.append(plain(item) if item["kind"] == "Pod" else item)
     json.dump({"apiVersion": "v1", "kind": "List", "items": out}, sys.stdout)
 
 
@@ -146,11 +64,15 @@ def kubectl(*arguments):
     return done.stdout
 
 
-def standing(address):
+def standing(address, token):
     """What each proxy was last sent of routes, and has taken."""
-    with urllib.request.urlopen(f"http://{address}:8080/debug/syncz", timeout=5) as answer:
+    page = urllib.request.Request(f"http://{address}:8080/debug/syncz", headers={"Authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(page, timeout=5) as answer:
         proxies = json.load(answer)
-    return {p["proxy"]: (p.get("route_sent", ""), p.get("route_acked", "")) for p in proxies}
+    # Routes come as virtual hosts by themselves, or with the whole of a port.
+    kinds = [f"type.googleapis.com/envoy.config.route.v3.{kind}" for kind in ("VirtualHost", "RouteConfiguration")]
+    stand = lambda proxy, what: [proxy["resources"].get(kind, {}).get(what, "") for kind in kinds]
+    return {proxy["proxy"]: (stand(proxy, "sent"), stand(proxy, "acked")) for proxy in proxies}
 
 
 def api():
@@ -183,13 +105,15 @@ def write(connection, weight):
 def measure():
     pod = ["get", "pod", "-n", "istio-system", "-l", "istio=pilot", "-o", "jsonpath={.items[0].status.podIP}"]
     address, connection, took = kubectl(*pod), api(), []
-    proxies = sorted(standing(address))
+    # Debug pages are for those of the control plane's namespace.
+    token = kubectl("create", "token", "istiod", "-n", "istio-system", "--audience", "istio-ca").strip()
+    proxies = sorted(standing(address, token))
     print(f"  {len(proxies)} proxies: {', '.join(proxies)}")
     for number in range(ROUNDS):
-        before = standing(address)
+        before = standing(address, token)
         begun = write(connection, 10 + number)
         while True:
-            now = standing(address)
+            now = standing(address, token)
             if all(now[p][0] != before[p][0] and now[p][0] == now[p][1] for p in proxies):
                 break
             if time.monotonic() - begun > 30:

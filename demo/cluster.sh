@@ -38,7 +38,13 @@ busybox=("/bin/busybox:/bin/busybox" "@/bin/busybox:/bin/sh" "@/bin/busybox:/bin
 image() { python3 "$CLUSTERS/image.py" "$IMAGES/$1.tar" "localhost/$1:1" --ldd "${@:2}"; }
 for name in mainsheet examples/echo; do strip -o "$CACHE/$(basename $name).stripped" "$BINARIES/$name"; done
 image mainsheet --entrypoint /usr/local/bin/mainsheet "$CACHE/mainsheet.stripped:/usr/local/bin/mainsheet"
-image proxy --entrypoint /usr/local/bin/mainsheet "$CACHE/mainsheet.stripped:/usr/local/bin/mainsheet" "$ENVOY:/usr/local/bin/envoy" "${busybox[@]}"
+libraries=/usr/lib/$(gcc -print-multiarch)/xtables
+capture=(/usr/sbin/xtables-nft-multi:/usr/sbin/xtables-nft-multi "$libraries:$libraries" /etc/protocols:/etc/protocols)
+for name in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do
+  capture+=("@xtables-nft-multi:/usr/sbin/$name")
+done
+image mainsheet-proxy --entrypoint /usr/local/bin/mainsheet "$CACHE/mainsheet.stripped:/usr/local/bin/mainsheet" \
+  "$ENVOY:/usr/local/bin/envoy" "${capture[@]}" "${busybox[@]}"
 image shop --entrypoint /usr/local/bin/echo "$CACHE/echo.stripped:/usr/local/bin/echo" "${busybox[@]}"
 
 step "A Kubernetes cluster"
@@ -49,12 +55,21 @@ step "mainsheet, from its charts"
 kubectl create namespace istio-system
 "$BIN/helm" template istio-base "$ROOT/deploy/charts/base" | kubectl apply --server-side -f - >/dev/null
 "$BIN/helm" template istiod "$ROOT/deploy/charts/istiod" --namespace istio-system --set global.imagePullPolicy=Never \
-  --set autoscaleEnabled=false --set resources.requests.cpu=50m --set resources.requests.memory=64Mi | kubectl apply --server-side -f -
+  --set autoscaleEnabled=false --set resources.requests.cpu=50m --set resources.requests.memory=64Mi \
+  --set global.proxy.resources.requests.cpu=10m --set global.proxy.resources.requests.memory=32Mi | kubectl apply --server-side -f -
 kubectl -n istio-system rollout status deploy/istiod --timeout=120s
+# Pods are refused until the API server knows by whom its question is answered, and objects are taken until it was seen to ask.
+for _ in $(seq 60); do
+  policy=$(kubectl get validatingwebhookconfiguration istio-validator-istio-system -o jsonpath='{.webhooks[1].failurePolicy}')
+  [ "$policy" = Fail ] && break
+  sleep 0.5
+done
+check "validation is a must once the API server was seen to ask" Fail "$policy"
 
-step "The shop, with an Envoy beside each pod"
+step "The shop, whose pods are given an Envoy each"
 kubectl apply --dry-run=client -o json -f "$ROOT/demo/mesh" | python3 "$ROOT/demo/cluster.py" pods >"$STATE/shop.json"
 kubectl apply -f - >/dev/null <"$ROOT/demo/mesh/namespace.yaml"
+kubectl label namespace shop istio-injection=enabled
 kubectl apply -f - >/dev/null <"$STATE/shop.json"
 kubectl -n shop wait --for=condition=Ready pod --all --timeout=180s
 kubectl -n shop get pods -o wide
@@ -65,6 +80,15 @@ for service in details reviews; do
   got=$(python3 -c 'import json,sys; print(json.load(sys.stdin)["asked"][sys.argv[1]]["status"])' $service <<<"$page" 2>/dev/null || true)
   check "$service answered 200" 200 "$got"
 done
+
+check "its probe goes to the agent" /app-health/productpage/readyz \
+  "$(kubectl -n shop get pod productpage-v1 -o jsonpath='{.spec.containers[?(@.name=="productpage")].readinessProbe.httpGet.path}')"
+
+step "A VirtualService that cannot be served is refused"
+bad='{"apiVersion":"networking.istio.io/v1","kind":"VirtualService","metadata":{"name":"bad","namespace":"shop"},"spec":{"hosts":["reviews"],"http":[{"match":[{"uri":{"regex":"("}}],"route":[{"destination":{"host":"reviews"}}]}]}}'
+said=$(kubectl apply -f - <<<"$bad" 2>&1 || true)
+echo "  $said"
+check "with its field" yes "$(grep -q 'spec.http\[0\].match\[0\]' <<<"$said" && echo yes)"
 
 step "A VirtualService is changed: how long until the last proxy has it"
 "$CLUSTERS/in-cluster.sh" python3 "$ROOT/demo/cluster.py" measure || FAILED=1

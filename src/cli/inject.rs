@@ -4,7 +4,7 @@ use super::offline;
 use crate::{
     parse::yaml,
     source::files,
-    webhook::{Injector, Settings, file, mesh},
+    webhook::{Injector, Proxies, Settings, file, mesh},
 };
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
@@ -89,7 +89,7 @@ fn injector(options: &Options) -> Result<Injector> {
         bail!("--inject-config-file: {why}");
     }
     let mesh = mesh(&values(&options.mesh_config_file)?);
-    Ok(Injector { settings, mesh, revision: options.revision.clone() })
+    Ok(Injector { settings, mesh, revision: options.revision.clone(), proxies: Proxies::default() })
 }
 
 fn read(file: &Path) -> Result<String> {

@@ -41,7 +41,7 @@ pub fn decide(pod: &Pod, native_nftables: bool) -> Decision {
         return Decision::Leave("its proxy runs no Envoy");
     }
     if let [first, kind, ..] = &proxy.args.as_deref().unwrap_or_default()
-        && first == "proxy"
+        && matches!(first.as_str(), "proxy" | "agent")
         && kind != "sidecar"
     {
         return Decision::Leave("its proxy is no sidecar");

@@ -110,6 +110,7 @@ fn other_pods_are_left_alone() {
     );
     assert_eq!(change("/spec/containers/1/name", json!("other")), "it has no container istio-proxy");
     assert_eq!(change("/spec/containers/1/args", json!(["proxy", "router"])), "its proxy is no sidecar");
+    assert_eq!(change("/spec/containers/1/args", json!(["agent", "router"])), "its proxy is no sidecar");
     assert_eq!(change("/metadata/annotations", json!({})), "nothing was injected into it");
     assert_eq!(left(injected(json!({"sidecar.istio.io/inject": "false"}))), "injection is off for it");
     assert_eq!(left(injected(json!({"sidecar.istio.io/interceptionMode": "NONE"}))), "its interception mode is NONE");

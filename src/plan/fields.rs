@@ -23,7 +23,7 @@ const MESH_CONFIG: &str = "MeshConfig";
 /// Fields that no proxy's configuration depends on, and what they are for.
 const ELSEWHERE: [(&str, &str, &str); 4] = [
     (MESH_CONFIG, "defaultConfig.", "is for the bootstrap of proxies"),
-    ("ProxyConfig", "", "not served yet: it is for what puts the proxy into a pod"),
+    ("ProxyConfig", "", "served by injection, which puts the proxy into a pod"),
     ("WorkloadGroup", "probe.", "not served yet by `mainsheet agent`; what Istio's agent finds is taken"),
     ("WorkloadGroup", "", "served in a cluster: the WorkloadEntry of a machine that registers itself is made of it"),
 ];

@@ -3,6 +3,7 @@
 
 use super::{
     inject::{Injector, mesh},
+    proxies::Proxies,
     settings::Settings,
 };
 use crate::parse::yaml;
@@ -10,6 +11,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use kube::{
     Api, Client,
+    api::{ApiResource, DynamicObject, GroupVersionKind},
     runtime::{
         WatchStreamExt as _,
         watcher::{self, watcher},
@@ -75,6 +77,10 @@ enum News {
     /// All nodes will be told anew.
     Nodes,
     Node(String, Option<u32>),
+    /// All ProxyConfigs will be told anew.
+    Proxies,
+    Proxy(Value),
+    ProxyGone(Value),
     /// Nothing can be read.
     Lost(&'static str, String),
 }
@@ -85,6 +91,7 @@ struct Known {
     settings: Result<Settings, String>,
     mesh: Value,
     nodes: BTreeMap<String, u32>,
+    proxies: Proxies,
 }
 
 /// What injection depends on, and what keeps it up to date.
@@ -93,7 +100,7 @@ pub fn follow(options: Options) -> (watch::Receiver<State>, impl Future<Output =
         Some(_) => Err(format!("the ConfigMap {} was not read yet; try again", name(SETTINGS, &options.revision))),
         None => Ok(Settings::built_in()),
     };
-    let mut known = Known { options, settings, mesh: json!({}), nodes: BTreeMap::new() };
+    let mut known = Known { options, settings, mesh: json!({}), nodes: BTreeMap::new(), proxies: Proxies::default() };
     let (sender, receiver) = watch::channel(known.state());
     let task = async move {
         let mut news = known.news();
@@ -132,6 +139,7 @@ impl Known {
             if mesh_file.is_none() {
                 all.push(followed(&name("istio", revision), News::Mesh, "the mesh's settings"));
             }
+            all.push(follow_proxies(client.clone()).boxed());
             if *native == Native::Auto {
                 all.push(follow_nodes(client.clone()).boxed());
             }
@@ -156,6 +164,9 @@ impl Known {
             News::Nodes => self.nodes.clear(),
             News::Node(name, Some(minor)) => drop(self.nodes.insert(name, minor)),
             News::Node(name, None) => drop(self.nodes.remove(&name)),
+            News::Proxies => self.proxies.clear(),
+            News::Proxy(object) => self.proxies.insert(object),
+            News::ProxyGone(object) => self.proxies.remove(&object),
             News::Lost(what, error) => {
                 tracing::warn!(error, "{what} cannot be read; what was read before stays in force");
                 return false;
@@ -197,7 +208,8 @@ impl Known {
 
     fn state(&self) -> State {
         let injector = self.settings.clone().map(|settings| {
-            Arc::new(Injector { settings, mesh: mesh(&self.mesh), revision: self.options.revision.clone() })
+            let (mesh, revision) = (mesh(&self.mesh), self.options.revision.clone());
+            Arc::new(Injector { settings, mesh, revision, proxies: self.proxies.clone() })
         });
         State { injector, native: self.is_native() }
     }
@@ -217,6 +229,27 @@ fn follow_nodes(client: Client) -> impl Stream<Item = News> {
             Ok(watcher::Event::Delete(node)) => Some(News::Node(node.metadata.name.unwrap_or_default(), None)),
             Ok(watcher::Event::InitDone) => None,
             Err(error) => Some(News::Lost("the versions of nodes", error.to_string())),
+        };
+        std::future::ready(news)
+    })
+}
+
+/// The objects of the kind ProxyConfig, as they are made, changed and removed.
+fn follow_proxies(client: Client) -> impl Stream<Item = News> {
+    let kind = GroupVersionKind::gvk("networking.istio.io", "v1beta1", "ProxyConfig");
+    let api = Api::<DynamicObject>::all_with(client, &ApiResource::from_gvk_with_plural(&kind, "proxyconfigs"));
+    let json = |object: DynamicObject| serde_json::to_value(object).unwrap_or_default();
+    watcher(api, watcher::Config::default()).default_backoff().filter_map(move |event| {
+        let news = match event {
+            Ok(watcher::Event::Init) => Some(News::Proxies),
+            Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => Some(News::Proxy(json(object))),
+            Ok(watcher::Event::Delete(object)) => Some(News::ProxyGone(json(object))),
+            Ok(watcher::Event::InitDone) => None,
+            // Where the kind is not defined yet there are none.
+            Err(error) => {
+                tracing::debug!(%error, "ProxyConfigs cannot be read for injection");
+                None
+            }
         };
         std::future::ready(news)
     })
@@ -269,7 +302,8 @@ mod tests {
             native: Native::Auto,
         };
         let settings = Err("nothing was read".into());
-        let mut known = Known { options, settings, mesh: json!({}), nodes: BTreeMap::new() };
+        let mut known =
+            Known { options, settings, mesh: json!({}), nodes: BTreeMap::new(), proxies: Proxies::default() };
         known.take(News::Settings(None));
         assert!(
             known.state().injector.expect_err("no templates").contains("istio-sidecar-injector-canary in istio-system")
@@ -291,7 +325,9 @@ mod tests {
             mesh_file: None,
             native: Native::Auto,
         };
-        let mut known = Known { options, settings: Ok(Settings::built_in()), mesh: json!({}), nodes: BTreeMap::new() };
+        let settings = Ok(Settings::built_in());
+        let mut known =
+            Known { options, settings, mesh: json!({}), nodes: BTreeMap::new(), proxies: Proxies::default() };
         let mut native = |news| {
             known.take(news);
             known.state().native

@@ -8,7 +8,9 @@ use super::{
     merge::merge,
     overlay::{self, Injected},
     owner::Owner,
-    probe, proxy_config, scrape,
+    probe,
+    proxies::Proxies,
+    proxy_config, scrape,
     settings::Settings,
 };
 use crate::{
@@ -39,6 +41,8 @@ pub struct Injector {
     pub mesh: Value,
     /// The control plane's revision; empty for the default one.
     pub revision: String,
+    /// Settings of proxies that are objects by themselves.
+    pub proxies: Proxies,
 }
 
 /// A pod to inject.
@@ -62,6 +66,7 @@ pub fn mesh(given: &Value) -> Value {
         "proxyListenPort": 15001,
         "proxyInboundListenPort": 15006,
         "trustDomain": "cluster.local",
+        "rootNamespace": "istio-system",
         "enablePrometheusMerge": true,
     });
     let mut config = template::proxy_defaults();
@@ -112,9 +117,12 @@ impl Injector {
         let annotations = &request.pod["metadata"]["annotations"];
         let text = |name: &str| annotations[name].as_str();
         let mut config = self.mesh["defaultConfig"].clone();
+        let root = self.mesh["rootNamespace"].as_str().unwrap_or_default();
+        self.proxies.general(&mut config, root, request.namespace);
         if let Some(own) = text(proxy_config::ANNOTATION) {
             proxy_config::overlay(&mut config, proxy_config::parse(own)?);
         }
+        self.proxies.of_workload(&mut config, request.namespace, &request.pod["metadata"]["labels"]);
         if let Some(port) = text("status.sidecar.istio.io/port").and_then(|p| p.trim().parse::<u16>().ok()) {
             config["statusPort"] = port.into();
         }

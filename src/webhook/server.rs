@@ -16,11 +16,19 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
-use std::{sync::Arc, time::Instant};
-use tokio::sync::{Semaphore, watch};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    sync::{Semaphore, watch},
+    time,
+};
 
 /// The largest request that is read, in bytes: objects of Kubernetes have up to 3 MB, twice where they are updated.
 const LARGEST: usize = 6 << 20;
+/// How long a request may take to come: the API server itself does not wait longer.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Requests that are read and answered at once; others wait.
 const AT_ONCE: usize = 64;
 
@@ -153,7 +161,8 @@ async fn body(request: Request<Body>) -> Result<Bytes, (StatusCode, &'static str
     if content.split(';').next().unwrap_or_default().trim() != "application/json" {
         return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid Content-Type, want `application/json`\n"));
     }
-    let read = to_bytes(request.into_body(), LARGEST).await;
+    let read = time::timeout(PATIENCE, to_bytes(request.into_body(), LARGEST)).await;
+    let Ok(read) = read else { return Err((StatusCode::REQUEST_TIMEOUT, "the body takes too long to come\n")) };
     match read {
         Ok(body) if body.is_empty() => Err((StatusCode::BAD_REQUEST, "no body found\n")),
         Ok(body) => Ok(body),

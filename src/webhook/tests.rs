@@ -12,7 +12,12 @@ use std::time::Instant;
 
 /// The chart's own templates and values, in a mesh with the usual settings.
 fn injector() -> Injector {
-    Injector { settings: Settings::built_in(), mesh: mesh(&json!({})), revision: String::new() }
+    Injector {
+        settings: Settings::built_in(),
+        mesh: mesh(&json!({})),
+        revision: String::new(),
+        proxies: Proxies::default(),
+    }
 }
 
 fn pod() -> Value {

@@ -177,8 +177,14 @@ fn every_kind_has_a_status_of_its_own_in_every_version() {
 }
 
 /// Values that bring out every object of the chart.
-const EVERYTHING: &[&str] =
-    &["autoscaleMin=2", "global.networkPolicy.enabled=true", "seccompProfile.type=RuntimeDefault"];
+const EVERYTHING: &[&str] = &[
+    "autoscaleMin=2",
+    "global.networkPolicy.enabled=true",
+    "seccompProfile.type=RuntimeDefault",
+    "sidecarInjectorWebhook.enableNamespacesByDefault=true",
+    "sidecarInjectorWebhook.templates.own=metadata: {}",
+    "cni.enabled=true",
+];
 /// What is asked of the cluster only where somebody wants it.
 const WANTED: &[&str] = &["env.ENABLE_CLUSTER_TRUST_BUNDLE_API=true", "env.MAINSHEET_DEBUG_ACCESS_REVIEW=true"];
 const REVISION: &[&str] =
@@ -211,9 +217,28 @@ fn the_charts_are_taken_by_the_api_server_and_the_manifests_are_what_they_make()
             "networkpolicy.networking.k8s.io/istiod",
             "configmap/istio",
             "configmap/istio-canary",
+            "configmap/istio-sidecar-injector",
+            "configmap/istio-sidecar-injector-canary",
             "role.rbac.authorization.k8s.io/istiod",
         ] {
             assert!(there.lines().any(|line| line == name), "no {name} in\n{there}");
+        }
+        let webhooks = kubectl(
+            &server,
+            &["get", "mutatingwebhookconfigurations,validatingwebhookconfigurations", "-o", "name"],
+            "",
+        );
+        for name in ["istio-sidecar-injector", "istio-sidecar-injector-canary"] {
+            assert!(
+                webhooks.contains(&format!("mutatingwebhookconfiguration.admissionregistration.k8s.io/{name}\n")),
+                "{webhooks}"
+            );
+        }
+        for name in ["istio-validator-istio-system", "istio-validator-canary-istio-system"] {
+            assert!(
+                webhooks.contains(&format!("validatingwebhookconfiguration.admissionregistration.k8s.io/{name}\n")),
+                "{webhooks}"
+            );
         }
         let ports = kubectl(
             &server,

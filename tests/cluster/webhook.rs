@@ -73,7 +73,7 @@ async fn installed(server: &Server) -> Plane {
 }
 
 fn pod(name: &str, labels: Value) -> Value {
-    json!({ "metadata": { "name": name, "labels": labels }, "spec": { "containers": [{ "name": "web", "image": "w",
+    json!({ "metadata": { "name": name, "labels": labels }, "spec": { "serviceAccountName": "default", "containers": [{ "name": "web", "image": "w",
             "readinessProbe": { "httpGet": { "path": "/", "port": 8080 } } }] } })
 }
 

@@ -33,9 +33,11 @@ pub(super) const TABLE: Table = &[
         // What a proxy does anyway need not be in every pod.
         let (mut message, usual) = (at(a, 0)?.to_json(), proxy_defaults());
         if let Some(fields) = message.as_object_mut() {
-            let says_nothing =
-                |value: &serde_json::Value| value.is_null() || value.as_object().is_some_and(serde_json::Map::is_empty);
-            fields.retain(|name, value| !says_nothing(value) && usual.get(name) != Some(value));
+            let empty = serde_json::json!({});
+            fields.retain(|name, value| {
+                let says_nothing = value.is_null() || name == "runtimeValues" && *value == empty;
+                !says_nothing && usual.get(name) != Some(value)
+            });
         }
         Ok(if message.is_null() { "{}".into() } else { message.to_string().into() })
     }),

@@ -39,7 +39,12 @@ impl Case {
             path: text("path", "/inject"),
             namespace: text("namespace", "shop"),
             native: told["native"].as_bool().unwrap_or(true),
-            injector: Injector { settings, mesh: mesh(&map("mesh")), revision: text("revision", "") },
+            injector: Injector {
+                settings,
+                mesh: mesh(&map("mesh")),
+                revision: text("revision", ""),
+                proxies: Proxies::of(told["proxies"].as_array().into_iter().flatten().cloned()),
+            },
         }
     }
 
