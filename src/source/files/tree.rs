@@ -26,6 +26,8 @@ pub(super) struct Tree {
     /// What all names of files leave out.
     shared: PathBuf,
     seen: BTreeMap<Position, Stamp>,
+    /// There are no links among the files and directories: each is known by one path.
+    plain: bool,
 }
 
 /// What tells one state of a file from another without reading it.
@@ -60,14 +62,15 @@ pub(super) struct Pass<'a> {
 
 impl Tree {
     pub(super) fn new(roots: &[PathBuf]) -> Self {
-        Self { roots: roots.to_vec(), shared: shared(roots), seen: BTreeMap::new() }
+        Self { roots: roots.to_vec(), shared: shared(roots), seen: BTreeMap::new(), plain: false }
     }
 
     /// Hands the catalogue every file that is new, changed or gone. The first pass of all takes files as they are.
     /// What is below a directory that cannot be listed is not gone.
     pub(super) fn read(&mut self, catalogue: &mut Catalogue, pass: Option<Pass<'_>>) -> Open {
         let mut open = Open::default();
-        let found = self.list();
+        let (found, plain) = self.list();
+        self.plain = plain;
         let hidden = |p: &Position| found.iter().any(|(at, stamp)| stamp.is_err() && p.1.starts_with(&at.1));
         let missing = |p: &&Position| !found.contains_key(*p) && !hidden(p);
         let known: Vec<Position> = catalogue.positions().filter(missing).cloned().collect();
@@ -84,38 +87,82 @@ impl Tree {
             if !named && self.seen.get(&position).is_some_and(|s| Some(s) == stamp.as_ref().ok() && !s.racy) {
                 continue;
             }
-            let text = match &stamp {
-                Ok(_) => text(&position.1),
-                Err(why) => Err(why.clone()),
-            };
-            if pass.is_some_and(|p| unfinished(&position.1, &text, stamp.as_ref().ok(), p.now)) {
-                open.unfinished = true;
-                continue;
-            }
-            let name = self.name(&position.1);
-            catalogue.read(position.clone(), &name, &text);
-            if let Ok(stamp) = stamp {
-                self.seen.insert(position, stamp);
-            }
+            open.unfinished |= self.take(catalogue, position, stamp, pass);
         }
         open
     }
 
-    /// The files that there are. A root that is missing or cannot be listed stands in its own place with the reason.
-    fn list(&self) -> BTreeMap<Position, Result<Stamp, String>> {
+    /// The same for the files that are said to have changed alone. `None` where others have to be looked at, too: some
+    /// may be gone, or known by more than one path.
+    pub(super) fn read_named(&mut self, catalogue: &mut Catalogue, pass: Pass<'_>) -> Option<Open> {
+        let mut found = Vec::new();
+        for path in pass.named {
+            let mut roots = self.roots.iter().enumerate().filter(|(_, root)| path.starts_with(root));
+            let (Some((at, root)), None, true) = (roots.next(), roots.next(), self.plain) else { return None };
+            let below = path.strip_prefix(root).ok()?;
+            if below.components().any(|c| is_hidden(&c.as_os_str().to_string_lossy())) {
+                return None;
+            }
+            let position = (at, path.as_path().into());
+            match fs::symlink_metadata(path) {
+                Ok(metadata) if !metadata.is_file() => return None,
+                Ok(metadata) => found.extend(has_objects(path).then(|| (position, stamp(&metadata)))),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return None,
+                Err(_) => {
+                    let mut known = self.seen.range(position..).take_while(|(at, _)| at.1.starts_with(path));
+                    if known.next().is_some() {
+                        return None;
+                    }
+                }
+            }
+        }
+        let mut open = Open::default();
+        for (position, stamp) in found {
+            open.unfinished |= self.take(catalogue, position, stamp, Some(pass));
+        }
+        Some(open)
+    }
+
+    /// Hands the catalogue a file, unless that is still being written: then it says so.
+    fn take(
+        &mut self,
+        catalogue: &mut Catalogue,
+        position: Position,
+        stamp: Result<Stamp, String>,
+        pass: Option<Pass<'_>>,
+    ) -> bool {
+        let text = match &stamp {
+            Ok(_) => text(&position.1),
+            Err(why) => Err(why.clone()),
+        };
+        if pass.is_some_and(|p| unfinished(&position.1, &text, stamp.as_ref().ok(), p.now)) {
+            return true;
+        }
+        let name = self.name(&position.1);
+        catalogue.read(position.clone(), &name, &text);
+        if let Ok(stamp) = stamp {
+            self.seen.insert(position, stamp);
+        }
+        false
+    }
+
+    /// The files that there are, and whether there are no links among them. A root that is missing or cannot be listed
+    /// stands in its own place with the reason.
+    fn list(&self) -> (BTreeMap<Position, Result<Stamp, String>>, bool) {
         let mut found = BTreeMap::new();
-        let mut visited = BTreeSet::new();
+        let mut visited = Visited { plain: true, directories: BTreeSet::new() };
         for (i, root) in self.roots.iter().enumerate() {
             let mut add = |path: PathBuf, stamp| {
                 found.entry((i, path.into())).or_insert(stamp);
             };
+            visited.plain &= fs::symlink_metadata(root).is_ok_and(|m| !m.is_symlink());
             match fs::metadata(root) {
                 Ok(metadata) if metadata.is_dir() => walk(root, &mut visited, &mut add),
                 Ok(metadata) => add(root.clone(), stamp(&metadata)),
                 Err(e) => add(root.clone(), Err(format!("cannot be read: {e}"))),
             }
         }
-        found
+        (found, visited.plain)
     }
 
     /// How people know a file: its path without what all paths have in common.
@@ -140,11 +187,23 @@ fn shared(roots: &[PathBuf]) -> PathBuf {
     })
 }
 
+/// What was looked at.
+struct Visited {
+    directories: BTreeSet<PathBuf>,
+    /// There was no link.
+    plain: bool,
+}
+
+/// Whether a name is no object's file.
+fn is_hidden(name: &str) -> bool {
+    name.starts_with(['.', '#'])
+}
+
 /// Lists what a directory and those below it hold, each directory once however many links lead to it. Names that
 /// start with a dot are no objects' files: so editors name what they are still writing, and Kubernetes the
 /// directories that stand behind a mounted ConfigMap.
-fn walk(directory: &Path, visited: &mut BTreeSet<PathBuf>, add: &mut impl FnMut(PathBuf, Result<Stamp, String>)) {
-    let listed = fs::canonicalize(directory).and_then(|real| match visited.insert(real) {
+fn walk(directory: &Path, visited: &mut Visited, add: &mut impl FnMut(PathBuf, Result<Stamp, String>)) {
+    let listed = fs::canonicalize(directory).and_then(|real| match visited.directories.insert(real) {
         true => fs::read_dir(directory).and_then(Iterator::collect::<io::Result<Vec<_>>>),
         false => Ok(Vec::new()),
     });
@@ -153,8 +212,9 @@ fn walk(directory: &Path, visited: &mut BTreeSet<PathBuf>, add: &mut impl FnMut(
         Err(e) => return add(directory.to_path_buf(), Err(format!("cannot be listed: {e}"))),
     };
     entries.sort_by_key(fs::DirEntry::file_name);
-    for path in entries.iter().map(fs::DirEntry::path) {
-        let hidden = path.file_name().is_none_or(|n| n.to_string_lossy().starts_with(['.', '#']));
+    for (entry, path) in entries.iter().map(|entry| (entry, entry.path())) {
+        visited.plain &= entry.file_type().is_ok_and(|t| !t.is_symlink());
+        let hidden = is_hidden(&entry.file_name().to_string_lossy());
         // Follows links. What is gone by now is a link to nowhere or about to be found missing.
         let Some(metadata) = fs::metadata(&path).ok().filter(|_| !hidden) else { continue };
         if metadata.is_dir() {

@@ -21,7 +21,10 @@ use std::{
     fs, io,
     os::unix::fs::MetadataExt,
     path::{self, Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 use tokio::{
@@ -37,6 +40,8 @@ const BURST: Duration = Duration::from_millis(60);
 const RETURN: Duration = Duration::from_millis(100);
 /// The kernel can lose events, and network file systems have none: so often the files' times are looked at anyway.
 const SWEEP: Duration = Duration::from_secs(5);
+/// And no more of the time than one part in so many is spent on that.
+const SWEEP_SHARE: u32 = 200;
 /// And so often where the kernel tells nothing.
 const POLL: Duration = Duration::from_secs(1);
 
@@ -69,15 +74,22 @@ pub async fn watch(options: Options, writer: Writer, synced: impl FnOnce()) -> R
     synced();
     let mut named = BTreeSet::new();
     let mut missing_since = None;
+    let mut sweep = Instant::now() + SWEEP;
     loop {
+        let left = sweep.saturating_duration_since(Instant::now());
         let pause = match (open.missing || open.unfinished, state.eyes.watcher.is_some()) {
             (true, _) => RETURN,
-            (false, true) => SWEEP,
+            (false, true) => left,
             (false, false) => options.poll.unwrap_or(POLL),
         };
-        noted.gather(pause, &mut named).await;
+        let told = noted.gather(pause, &mut named).await;
         let last = missing_since.is_some_and(|since: Instant| since.elapsed() >= RETURN);
-        (state, open, changes) = state.pass(Some((named.clone(), last))).await;
+        let begin = Instant::now();
+        let only = told && missing_since.is_none() && begin < sweep;
+        (state, open, changes) = state.pass(Some(Look { named: named.clone(), only, last })).await;
+        if !only {
+            sweep = Instant::now() + SWEEP.max(begin.elapsed() * SWEEP_SHARE);
+        }
         tell(&writer, changes).await?;
         if open.missing {
             missing_since.get_or_insert_with(Instant::now);
@@ -86,6 +98,16 @@ pub async fn watch(options: Options, writer: Writer, synced: impl FnOnce()) -> R
             named.clear();
         }
     }
+}
+
+/// How the files are looked at that were read before.
+struct Look {
+    /// The files that are said to have changed.
+    named: BTreeSet<PathBuf>,
+    /// Only these may have.
+    only: bool,
+    /// Whether files that are missing are gone.
+    last: bool,
 }
 
 /// Hands changes to the store, and says in the log what is wrong with their objects.
@@ -126,12 +148,14 @@ impl State {
     }
 
     /// Looks at the files where that holds up nobody.
-    async fn pass(mut self, how: Option<(BTreeSet<PathBuf>, bool)>) -> (Self, Open, Vec<Change>) {
+    async fn pass(mut self, look: Option<Look>) -> (Self, Open, Vec<Change>) {
         let work = task::spawn_blocking(move || {
             // Watching starts before reading, so that no change falls between the two.
             self.eyes.open();
-            let pass = how.as_ref().map(|(named, last)| Pass { named, last: *last, now: SystemTime::now() });
-            let open = self.tree.read(&mut self.catalogue, pass);
+            let pass = look.as_ref().map(|l| Pass { named: &l.named, last: l.last, now: SystemTime::now() });
+            let only = pass.filter(|_| look.as_ref().is_some_and(|l| l.only));
+            let open = only.and_then(|pass| self.tree.read_named(&mut self.catalogue, pass));
+            let open = open.unwrap_or_else(|| self.tree.read(&mut self.catalogue, pass));
             let settings = self.settings.as_mut().and_then(|s| s.change(&self.context));
             let changes = settings.into_iter().chain(self.catalogue.changes()).collect();
             (self, open, changes)
@@ -198,6 +222,8 @@ impl Eyes {
 #[derive(Debug, Default)]
 struct Noted {
     paths: Mutex<BTreeSet<PathBuf>>,
+    /// Something changed that has no name.
+    others: AtomicBool,
     news: Notify,
 }
 
@@ -208,23 +234,32 @@ impl Noted {
             Ok(Event { kind: EventKind::Access(kind), .. }) if kind != AccessKind::Close(AccessMode::Write) => return,
             Ok(event) => {
                 let paths: Vec<_> = event.paths.into_iter().filter(|p| concerns(p, roots)).collect();
-                if paths.is_empty() && event.attrs.flag().is_none() {
-                    return;
+                match (paths.is_empty(), event.attrs.flag()) {
+                    (true, None) => return,
+                    (_, Some(_)) => self.others.store(true, Ordering::Relaxed),
+                    (false, None) => {}
                 }
                 self.paths.lock().unwrap_or_else(PoisonError::into_inner).extend(paths);
             }
-            Err(error) => tracing::debug!(%error, "watching files"),
+            Err(error) => {
+                self.others.store(true, Ordering::Relaxed);
+                tracing::debug!(%error, "watching files");
+            }
         }
         self.news.notify_one();
     }
 
-    /// Waits until something changed and the burst is over, or for `pause`, and adds what changed.
-    async fn gather(&self, pause: Duration, named: &mut BTreeSet<PathBuf>) {
-        if time::timeout(pause, self.news.notified()).await.is_ok() {
+    /// Waits until something changed and the burst is over, or for `pause`, and adds what changed. Says whether the kernel
+    /// told of all of it by name.
+    async fn gather(&self, pause: Duration, named: &mut BTreeSet<PathBuf>) -> bool {
+        let told = time::timeout(pause, self.news.notified()).await.is_ok();
+        if told {
             let begin = Instant::now();
             while begin.elapsed() < BURST && time::timeout(SETTLE, self.news.notified()).await.is_ok() {}
         }
+        let others = self.others.swap(false, Ordering::Relaxed);
         named.append(&mut self.paths.lock().unwrap_or_else(PoisonError::into_inner));
+        told && !others
     }
 }
 
