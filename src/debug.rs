@@ -189,7 +189,7 @@ impl Debug {
             "debug/edsz" => self.config_dump(parameters, Some(ResourceType::Endpoints))?,
             "debug/ecdsz" => self.config_dump(parameters, Some(ResourceType::Extension))?,
             "debug/ndsz" => self.config_dump(parameters, Some(ResourceType::Names))?,
-            "debug/configz" => snapshot.raw.values().map(|raw| (**raw).clone()).collect(),
+            "debug/configz" => registry::objects(&snapshot).collect(),
             "debug/resourcesz" => registry::kinds(&snapshot),
             "debug/registryz" => registry::services(&snapshot),
             "debug/endpointz" | "debug/endpointShardz" => registry::endpoints(&snapshot),

@@ -85,7 +85,7 @@ pub fn object(raw: &Value, context: &Context) -> Change {
     let (object, problems) = read(&id, raw, context);
     let state = object.map_or(State::Bad, |o| State::Is(Box::new(o)));
     let shown = of_mesh || group == "gateway.networking.k8s.io";
-    Change { object: id, state, problems, raw: shown.then(|| Arc::new(raw.clone())) }
+    Change { object: id, state, problems, raw: shown.then(|| raw.to_string().into()) }
 }
 
 /// Whether an object that is marked with a revision is for this control plane.

@@ -7,6 +7,7 @@ mod delta;
 mod derive;
 mod destination;
 mod entrance;
+mod few;
 mod idle;
 mod ingress;
 mod outside;
@@ -34,6 +35,7 @@ use crate::{
     },
     problem::Problem,
 };
+use few::{Few, Members};
 use imbl::{OrdMap, OrdSet};
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
@@ -50,8 +52,8 @@ pub struct Snapshot {
     settings: OrdMap<ObjectRef, Shared<Mesh>>,
     /// What is wrong, by object.
     pub problems: OrdMap<ObjectRef, Arc<[Problem]>>,
-    /// Istio's own objects as they were given.
-    pub raw: OrdMap<ObjectRef, Arc<serde_json::Value>>,
+    /// Istio's own objects as they were given, as JSON.
+    pub raw: OrdMap<ObjectRef, Arc<str>>,
     /// Namespaces by name.
     pub namespaces: OrdMap<Namespace, Arc<NamespaceInfo>>,
     /// Pods by namespace and name.
@@ -104,9 +106,9 @@ struct Index {
     /// The objects that name one of these addresses themselves.
     reserved: OrdMap<IpAddr, OrdSet<ObjectRef>>,
     /// The ServiceEntries that have an endpoint at an address.
-    entries_by_ip: OrdMap<IpAddr, OrdSet<ObjectKey>>,
+    entries_by_ip: OrdMap<IpAddr, Few<ObjectKey>>,
     /// The WorkloadEntries that are at an address.
-    workloads_by_ip: OrdMap<IpAddr, OrdSet<ObjectKey>>,
+    workloads_by_ip: OrdMap<IpAddr, Few<ObjectKey>>,
     /// The endpoints of a service.
     endpoints: OrdMap<ServiceKey, Shared<EndpointSet>>,
     /// The hosts that have a port of this number.
@@ -115,15 +117,15 @@ struct Index {
     /// ask for none and mean all.
     selectors: OrdMap<(Namespace, Arc<str>, Arc<str>), OrdSet<ObjectRef>>,
     /// The slices of a service.
-    slices_by_service: OrdMap<ObjectKey, OrdSet<ObjectRef>>,
+    slices_by_service: OrdMap<ObjectKey, Few<ObjectRef>>,
     /// The services whose endpoints clients dial themselves, by the endpoints' addresses.
-    dialled: OrdMap<IpAddr, OrdSet<ServiceKey>>,
+    dialled: OrdMap<IpAddr, Few<ServiceKey>>,
     /// The services for which it counts on which node a client runs.
     node_bound: OrdSet<ServiceKey>,
     /// The slices that list an address.
-    slices_by_ip: OrdMap<IpAddr, OrdSet<ObjectRef>>,
+    slices_by_ip: OrdMap<IpAddr, Few<ObjectRef>>,
     /// The pods that have an address.
-    pods_by_ip: OrdMap<IpAddr, OrdSet<ObjectKey>>,
+    pods_by_ip: OrdMap<IpAddr, Few<ObjectKey>>,
     /// The VirtualServices for a host exactly as they name it, the oldest first.
     virtual_services: OrdMap<Host, Arc<[Shared<VirtualService>]>>,
     /// The VirtualServices that send to a host, or a copy.
@@ -419,15 +421,15 @@ fn unlist<T: Clone>(index: &mut OrdMap<Host, Arc<[T]>>, host: &Host, is: impl Fn
 }
 
 /// Adds a member to the set of a key.
-fn add_to<K: Ord + Clone, V: Ord + Clone>(index: &mut OrdMap<K, OrdSet<V>>, key: K, value: V) {
-    index.entry(key).or_default().insert(value);
+fn add_to<K: Ord + Clone, V, S: Members<V>>(index: &mut OrdMap<K, S>, key: K, value: V) {
+    index.entry(key).or_default().add(value);
 }
 
 /// Takes a member out of the set of a key.
-fn drop_from<K: Ord + Clone, V: Ord + Clone>(index: &mut OrdMap<K, OrdSet<V>>, key: &K, value: &V) {
+fn drop_from<K: Ord + Clone, V, S: Members<V>>(index: &mut OrdMap<K, S>, key: &K, value: &V) {
     let Some(set) = index.get_mut(key) else { return };
-    set.remove(value);
-    if set.is_empty() {
+    set.take(value);
+    if set.is_none() {
         index.remove(key);
     }
 }

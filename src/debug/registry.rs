@@ -114,13 +114,18 @@ fn endpoint_to_json(endpoint: &Endpoint) -> Value {
     })
 }
 
+/// `/debug/configz`: the objects of Istio's own kinds.
+pub(super) fn objects(snapshot: &Snapshot) -> impl Iterator<Item = Value> {
+    snapshot.raw.values().filter_map(|raw| serde_json::from_str(raw).ok())
+}
+
 /// `/debug/resourcesz`: the kinds that `configz` shows, as far as there are objects of them.
 pub(super) fn kinds(snapshot: &Snapshot) -> Value {
     let kind = |raw: &Value| {
         let (group, version) = raw["apiVersion"].as_str()?.split_once('/')?;
         Some((group.to_owned(), version.to_owned(), raw["kind"].as_str()?.to_owned()))
     };
-    let kinds: BTreeSet<_> = snapshot.raw.values().filter_map(|raw| kind(raw)).collect();
+    let kinds: BTreeSet<_> = objects(snapshot).filter_map(|raw| kind(&raw)).collect();
     kinds.into_iter().map(|(group, version, kind)| json!({"group": group, "version": version, "kind": kind})).collect()
 }
 

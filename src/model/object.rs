@@ -64,7 +64,7 @@ pub struct Change {
     /// What is wrong with it; replaces what was known before.
     pub problems: Vec<Problem>,
     /// The object as it was given, where debug pages show it (Istio's own kinds).
-    pub raw: Option<Arc<serde_json::Value>>,
+    pub raw: Option<Arc<str>>,
 }
 
 /// What an object now is.

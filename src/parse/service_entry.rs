@@ -308,7 +308,7 @@ fn selector(found: &mut Findings<'_>, path: &FieldPath, spec: &api::ServiceEntry
 fn endpoints(found: &mut Findings<'_>, path: &FieldPath, spec: &api::ServiceEntry, meta: &Meta) -> Vec<WorkloadEntry> {
     let names: BTreeSet<&str> = spec.ports.iter().map(|p| p.name.as_str()).collect();
     let named = matches!(spec.resolution, api::Resolution::Dns | api::Resolution::DnsRoundRobin);
-    let mut out = Vec::new();
+    let mut out = Vec::with_capacity(spec.endpoints.as_ref().map_or(0, Vec::len));
     for (at, endpoint) in spec.endpoints.iter().flatten().enumerate() {
         let path = path.index(at);
         let address = address(found, &path, endpoint, named);

@@ -37,6 +37,11 @@ pub(super) fn is_workload(raw: &Value) -> bool {
     matches!(group, "apps" | "extensions") && raw["kind"].as_str().is_some_and(|k| kinds.contains(&k))
 }
 
+/// Whether stand-ins depend on objects of this kind.
+pub(super) fn shapes_pods(raw: &Value) -> bool {
+    is_workload(raw) || matches!(raw["kind"].as_str(), Some("Pod" | "Node"))
+}
+
 /// What is wrong with a workload, as far as its stand-ins depend on it.
 pub(super) fn check(raw: &Value) -> Vec<Problem> {
     let id = parse::meta(raw).object;

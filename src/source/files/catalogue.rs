@@ -135,7 +135,7 @@ impl Catalogue {
                     Some(entry) => self.shaping.insert(key, entry.clone()),
                     None => self.shaping.remove(&key),
                 };
-                let count = |entry: Option<&Arc<Entry>>| entry.iter().filter(|e| workload::is_workload(&e.raw)).count();
+                let count = |entry: Option<&Arc<Entry>>| entry.iter().filter(|e| is_workload(e)).count();
                 self.workloads = self.workloads + count(now) - count(before.as_ref());
                 differs |= match (&before, now) {
                     (Some(a), Some(b)) => !Arc::ptr_eq(a, b),
@@ -183,13 +183,17 @@ fn keys<'a, V>(map: &'a BTreeMap<Key, V>, object: &'a ObjectRef) -> impl Iterato
 
 /// Whether stand-ins depend on this object.
 fn shapes_pods(entry: &Entry) -> bool {
-    workload::is_workload(&entry.raw) || matches!(entry.key.0.kind.as_str(), "Pod" | "Node")
+    entry.shaping.is_some()
+}
+
+fn is_workload(entry: &Entry) -> bool {
+    entry.shaping.as_ref().is_some_and(workload::is_workload)
 }
 
 fn stand_ins(shaping: &[Arc<Entry>], context: &Context) -> Vec<Arc<Entry>> {
     let locations: BTreeMap<&ObjectRef, &Arc<str>> = shaping.iter().map(|e| (&e.key.0, &e.location)).collect();
     let location = |id: &ObjectRef| locations.get(id).map(|l| Arc::clone(l));
-    let made = workload::stand_ins(shaping.iter().map(|e| &e.raw));
+    let made = workload::stand_ins(shaping.iter().filter_map(|e| e.shaping.as_ref()));
     let entry = |stand_in: workload::StandIn| {
         let location = location(&stand_in.workload).expect("a stand-in's workload is among those it is made from");
         Arc::new(Entry::new(stand_in.pod, location, context))
@@ -200,7 +204,7 @@ fn stand_ins(shaping: &[Arc<Entry>], context: &Context) -> Vec<Arc<Entry>> {
 /// That `loser` is not in force because `winner` is.
 fn double(loser: &Entry, winner: &Entry) -> Problem {
     let (object, path) = (&loser.key.0, FieldPath::default());
-    let problem = match loser.raw == winner.raw {
+    let problem = match loser.is_same(winner) {
         true => Problem::warning(object, path, format!("is also in {}; one of the two can go", winner.location)),
         false => Problem::error(
             object,

@@ -23,7 +23,10 @@ pub(super) struct Entry {
     pub(super) key: Key,
     /// `shop.yaml document 3`.
     pub(super) location: Arc<str>,
-    pub(super) raw: Value,
+    /// The fingerprint of the object as it was given.
+    print: u64,
+    /// The object as it was given, where stand-ins for pods depend on it.
+    pub(super) shaping: Option<Value>,
     pub(super) change: Arc<Change>,
 }
 
@@ -42,8 +45,19 @@ impl Entry {
             problem.location.get_or_insert_with(|| location.clone());
         }
         let group = raw["apiVersion"].as_str().and_then(|v| v.split_once('/')).map_or("", |(group, _)| group);
-        Self { key: (change.object.clone(), group.into()), location, change: Arc::new(change), raw }
+        let key = (change.object.clone(), group.into());
+        let (print, shapes) = (print(&raw), workload::shapes_pods(&raw));
+        Self { key, location, print, shaping: shapes.then_some(raw), change: Arc::new(change) }
     }
+
+    /// Whether another one is of the same object in the same words.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.key == other.key && self.print == other.print
+    }
+}
+
+fn print(raw: &Value) -> u64 {
+    fingerprint_bytes(raw.to_string().as_bytes())
 }
 
 /// A file as it was read last.
@@ -131,7 +145,8 @@ impl Content {
                 whole = false;
                 continue;
             }
-            let same = known.get(&location).into_iter().flatten().find(|e| e.raw == raw);
+            let print = print(&raw);
+            let same = known.get(&location).into_iter().flatten().find(|e| e.print == print);
             let entry = same.map_or_else(|| Arc::new(Entry::new(raw, location, context)), |e| Arc::clone(e));
             self.entries.push(entry);
         }
