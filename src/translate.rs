@@ -52,6 +52,8 @@ pub struct Resource {
     pub name: Arc<str>,
     /// The hash of its bytes: the same resource has the same version, also after a restart.
     pub version: u64,
+    /// What tells it and its name from others: sums over resources tell sets of them apart.
+    pub digest: u128,
     /// The encoded message.
     pub body: Bytes,
     /// The objects that it comes from, beside those of its pieces.
@@ -66,7 +68,8 @@ impl Resource {
     pub fn new(kind: ResourceType, name: impl Into<Arc<str>>, body: impl Into<Bytes>, sources: Vec<ObjectRef>) -> Self {
         let body = body.into();
         let (name, version, sources) = (name.into(), fingerprint_bytes(&body), sources.into());
-        Self { kind, name, version, body, sources, pieces: Arc::default() }
+        let digest = digest(&name, version);
+        Self { kind, name, version, digest, body, sources, pieces: Arc::default() }
     }
 
     /// The objects that it comes from, in order.
@@ -85,6 +88,17 @@ impl Resource {
     pub fn version_text(&self) -> String {
         format!("{:016x}", self.version)
     }
+
+    /// Whether this is its version as it is on the wire.
+    pub fn is_version(&self, text: &str) -> bool {
+        let digits = text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        digits && u64::from_str_radix(text, 16) == Ok(self.version)
+    }
+}
+
+/// What tells a name with a version from others.
+pub fn digest(name: &str, version: u64) -> u128 {
+    fingerprint(&(name, version))
 }
 
 impl fmt::Debug for Resource {

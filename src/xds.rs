@@ -6,6 +6,8 @@
 
 mod attendance;
 mod cache;
+mod encoded;
+mod grpc;
 mod local;
 mod metrics;
 mod registry;

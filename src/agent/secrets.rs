@@ -44,7 +44,7 @@ pub(super) async fn bind(path: &Path) -> io::Result<Option<UnixListener>> {
 
 /// Serves on a socket.
 pub(super) async fn serve(listener: UnixListener, secrets: Local) -> Result<()> {
-    let server = tonic::transport::Server::builder().add_service(secrets.service());
+    let server = tonic::transport::Server::builder().add_routes(secrets.routes());
     Ok(server.serve_with_incoming(UnixListenerStream::new(listener)).await?)
 }
 

@@ -150,6 +150,21 @@ impl PartKind {
         }
     }
 
+    /// Whether a difference may affect parts of this kind at all: what [`PartKind::affected`] looks at is not empty.
+    fn may_change(self, key: &ViewKey, delta: &Delta) -> bool {
+        let rules = !delta.destination_rules.is_empty();
+        let routing = !delta.services.is_empty() || !delta.virtual_services.is_empty();
+        let served = routing || !delta.endpoints.is_empty();
+        delta.whole
+            || match self {
+                Self::Clusters | Self::Endpoints => served || rules || !delta.peers.is_empty(),
+                Self::Listeners | Self::Routes => served || rules,
+                Self::Inbound => rules,
+                Self::Secrets => key.secrets.is_some() && (rules || !delta.secrets.is_empty()),
+                Self::Names => key.resolves && served,
+            }
+    }
+
     /// The unit that is put together from a unit and others.
     fn whole(self, unit: &Unit) -> Option<Unit> {
         match (self, unit) {
@@ -201,6 +216,11 @@ impl Part {
             Affected::All => self.units.keys().cloned().chain(self.kind.units(&now)).collect(),
         };
         self.rebuilt(&now, units, renderer)
+    }
+
+    /// Whether a difference may change the part: to say so is cheaper than to look, and where it is not so none does.
+    pub fn may_change(&self, delta: &Delta) -> bool {
+        self.kind.may_change(&self.key, delta)
     }
 
     /// The part after these units were built anew, and then what is put together from those that changed; `None` where
@@ -358,6 +378,16 @@ impl Config {
         self.parts.iter().flat_map(move |p| p.tables[kind as usize].values())
     }
 
+    /// Every resource of a type, by name.
+    pub fn in_order(&self, kind: ResourceType) -> Vec<&Arc<Resource>> {
+        let mut all: Vec<_> = self.all(kind).collect();
+        let parts = self.parts.iter().filter(|p| !p.tables[kind as usize].is_empty());
+        if parts.count() > 1 {
+            all.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        all
+    }
+
     /// How many resources of a type there are.
     pub fn count(&self, kind: ResourceType) -> usize {
         self.parts.iter().map(|p| p.tables[kind as usize].len()).sum()
@@ -369,6 +399,11 @@ impl Config {
         let mut changes = Vec::new();
         let empty = Table::new();
         for at in 0..self.parts.len().max(old.parts.len()) {
+            if let (Some(before), Some(now)) = (old.parts.get(at), self.parts.get(at))
+                && (Arc::ptr_eq(before, now) || before.tables[kind as usize].ptr_eq(&now.tables[kind as usize]))
+            {
+                continue;
+            }
             let table = |c: &Config| c.parts.get(at).map(|p| p.tables[kind as usize].clone());
             let (before, now) =
                 (table(old).unwrap_or_else(|| empty.clone()), table(self).unwrap_or_else(|| empty.clone()));

@@ -2,6 +2,9 @@
 //!
 //! Streams that see the same hold the same slot, and the first of them that needs a newer snapshot brings the
 //! slot there; the rest find it done. What no stream holds any more is forgotten.
+//!
+//! [`Engine::follow`] does that for all slots as soon as there is a newer snapshot, and wakes the streams alone that are
+//! served something else by it: a change costs nothing to those that do not see it.
 
 mod render;
 
@@ -11,12 +14,14 @@ use crate::{
     snapshot::{Delta, Snapshot, ViewKey},
     translate::{Config, Part, PartKind},
 };
+use futures_util::FutureExt as _;
 use render::Kept;
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     hash::Hash,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
 };
+use tokio::sync::Notify;
 
 /// How many differences of snapshots are kept. Streams that lag further behind than this compute their own again.
 const MAX_DELTAS: usize = 16;
@@ -25,6 +30,7 @@ const MAX_DELTAS: usize = 16;
 #[derive(Debug)]
 pub struct Engine {
     slots: Mutex<HashMap<SlotKey, Weak<Slot>>>,
+    seats: Mutex<Vec<Weak<Seat>>>,
     deltas: Mutex<VecDeque<Known>>,
     kept: Kept,
     metrics: Arc<Metrics>,
@@ -50,45 +56,87 @@ struct Slot {
 /// What a stream holds of the engine: the slots of its node. As long as it does they are kept.
 #[derive(Debug)]
 pub struct Lease {
-    node: Arc<Node>,
-    at: Option<Arc<Snapshot>>,
-    slots: Vec<Arc<Slot>>,
+    seat: Arc<Seat>,
     config: Arc<Config>,
+}
+
+/// What the engine knows of a stream: which slots it holds, and how it is woken.
+#[derive(Debug)]
+pub(super) struct Seat {
+    node: Arc<Node>,
+    held: Mutex<Held>,
+    woken: Notify,
+}
+
+/// The slots of a node, and the snapshot that it has them by.
+#[derive(Clone, Debug, Default)]
+struct Held {
+    at: Option<Arc<Snapshot>>,
+    slots: Arc<[Arc<Slot>]>,
 }
 
 impl Lease {
     /// A lease for a node, of nothing yet.
     pub fn new(node: Arc<Node>) -> Self {
-        Self { node, at: None, slots: Vec::new(), config: Arc::default() }
+        let seat = Arc::new(Seat { node, held: Mutex::default(), woken: Notify::new() });
+        Self { seat, config: Arc::default() }
     }
 
     /// What the node is served.
     pub fn config(&self) -> &Arc<Config> {
         &self.config
     }
+
+    /// Whether it was woken since this was last asked.
+    pub fn was_woken(&self) -> bool {
+        self.seat.woken().now_or_never().is_some()
+    }
+
+    /// Where it is woken.
+    pub(super) fn seat(&self) -> Arc<Seat> {
+        self.seat.clone()
+    }
+}
+
+impl Seat {
+    /// Waits until the lease is to be brought to a newer snapshot.
+    pub(super) async fn woken(&self) {
+        self.woken.notified().await;
+    }
+
+    /// Has the lease brought to a newer snapshot.
+    pub(super) fn wake(&self) {
+        self.woken.notify_one();
+    }
 }
 
 impl Engine {
     /// An engine that counts what it does.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { slots: Mutex::default(), deltas: Mutex::default(), kept: Kept::new(metrics.clone()), metrics }
+        Self {
+            slots: Mutex::default(),
+            seats: Mutex::default(),
+            deltas: Mutex::default(),
+            kept: Kept::new(metrics.clone()),
+            metrics,
+        }
     }
 
     /// Brings a lease to a snapshot and says whether what its node is served differs from before. This is the
     /// work of translating: not to be done where others wait.
     pub fn advance(&self, lease: &mut Lease, to: &Arc<Snapshot>) -> bool {
-        if lease.at.as_ref().is_some_and(|at| Arc::ptr_eq(at, to)) {
-            return false;
-        }
-        let rekey = lease.at.as_ref().is_none_or(|at| {
-            let delta = self.delta(at, to);
-            Snapshot::may_change_key(delta.get_or_init(|| Delta::between(at, to)), &lease.node)
-        });
+        let Held { at, mut slots } = lock(&lease.seat.held).clone();
+        let is_there = at.as_ref().is_some_and(|at| Arc::ptr_eq(at, to));
+        let rekey = !is_there
+            && at.as_ref().is_none_or(|at| {
+                let delta = self.delta(at, to);
+                Snapshot::may_change_key(delta.get_or_init(|| Delta::between(at, to)), &lease.seat.node)
+            });
         if rekey {
-            lease.slots = self.slots_of(&lease.node, to, &lease.slots);
+            slots = self.slots_of(&lease.seat.node, to, &slots).into();
         }
-        lease.at = Some(to.clone());
-        let parts: Vec<_> = lease.slots.iter().map(|slot| self.part(slot, to)).collect();
+        let parts: Vec<_> = slots.iter().map(|slot| self.part(slot, to)).collect();
+        *lock(&lease.seat.held) = Held { at: Some(to.clone()), slots };
         let old = lease.config.parts();
         if old.len() == parts.len() && old.iter().zip(&parts).all(|(a, b)| Arc::ptr_eq(a, b)) {
             return false;
@@ -97,16 +145,63 @@ impl Engine {
         true
     }
 
-    /// Whether bringing a lease to a snapshot is no work any more, because another lease of the same has been there.
+    /// Has a lease woken from now on by [`Engine::follow`].
+    pub fn seat(&self, lease: &Lease) {
+        let mut seats = lock(&self.seats);
+        if seats.len() == seats.capacity() {
+            seats.retain(|seat| seat.strong_count() > 0);
+            let room = seats.len() + 1;
+            seats.reserve(room);
+        }
+        seats.push(Arc::downgrade(&lease.seat));
+    }
+
+    /// Brings all slots from a snapshot to the next, and wakes the leases that are to be brought there: those that are
+    /// served something else, or may hold other slots. Says how many these are.
+    pub fn follow(&self, from: &Arc<Snapshot>, to: &Arc<Snapshot>) -> usize {
+        let delta = self.delta(from, to);
+        let delta = delta.get_or_init(|| Delta::between(from, to));
+        let slots: Vec<Arc<Slot>> = lock(&self.slots).values().filter_map(Weak::upgrade).collect();
+        let changed: HashSet<*const Slot> =
+            slots.iter().filter(|slot| self.bring(slot, from, to, delta)).map(Arc::as_ptr).collect();
+        let seats: Vec<Arc<Seat>> = lock(&self.seats).iter().filter_map(Weak::upgrade).collect();
+        let concerned = |seat: &&Arc<Seat>| {
+            let mut held = lock(&seat.held);
+            let stays = held.at.as_ref().is_some_and(|at| Arc::ptr_eq(at, from))
+                && !Snapshot::may_change_key(delta, &seat.node)
+                && (changed.is_empty() || !held.slots.iter().any(|slot| changed.contains(&Arc::as_ptr(slot))));
+            if stays {
+                held.at = Some(to.clone());
+            }
+            !stays
+        };
+        seats.iter().filter(concerned).map(|seat| seat.wake()).count()
+    }
+
+    /// Brings a slot from a snapshot to the next, where it is of that, and says whether it is another part then.
+    fn bring(&self, slot: &Slot, from: &Arc<Snapshot>, to: &Arc<Snapshot>, delta: &Delta) -> bool {
+        let before = {
+            let mut state = lock(&slot.state);
+            let Some((of, part)) = &mut *state else { return false };
+            if Arc::ptr_eq(of, from) && !part.may_change(delta) {
+                of.clone_from(to);
+                return false;
+            }
+            part.clone()
+        };
+        !Arc::ptr_eq(&before, &self.part(slot, to))
+    }
+
+    /// Whether bringing a lease to a snapshot is no work any more, because the slots that it holds are there.
     pub fn is_done(&self, lease: &Lease, to: &Arc<Snapshot>) -> bool {
-        let Some(at) = &lease.at else { return false };
-        let delta = self.delta(at, to);
-        let same_key = delta.get().is_some_and(|delta| !Snapshot::may_change_key(delta, &lease.node));
+        let Held { at: Some(at), slots } = &*lock(&lease.seat.held) else { return false };
+        let same_key = Arc::ptr_eq(at, to)
+            || self.delta(at, to).get().is_some_and(|delta| !Snapshot::may_change_key(delta, &lease.seat.node));
         let is_there = |slot: &Arc<Slot>| {
             let state = slot.state.try_lock().ok();
             state.is_some_and(|state| state.as_ref().is_some_and(|(of, _)| Arc::ptr_eq(of, to)))
         };
-        same_key && lease.slots.iter().all(is_there)
+        same_key && slots.iter().all(is_there)
     }
 
     /// How many parts are held by streams.
@@ -182,7 +277,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Makes room for an entry: what is gone goes before the map grows, and often enough that it stays in proportion
 /// to what is in use, seldom enough that the work is paid by what was put in.
-fn make_room<K: Eq + Hash, V>(map: &mut HashMap<K, Weak<V>>) {
+pub(super) fn make_room<K: Eq + Hash, V>(map: &mut HashMap<K, Weak<V>>) {
     if map.len() == map.capacity() {
         map.retain(|_, value| value.strong_count() > 0);
         map.reserve(map.len() + 1);

@@ -92,7 +92,7 @@ fn translating_a_change_costs_the_same_however_many_see_it() {
 #[test]
 fn a_change_that_nobody_sees_sends_nothing_and_renders_nothing() {
     let unseen = cost(100, 50, |_| changes::unseen_change(false));
-    assert_eq!((unseen.rendered, unseen.sent), (0, fleet::Sent::default()));
+    assert_eq!((unseen.rendered, unseen.sent, unseen.woken), (0, fleet::Sent::default(), 0));
 }
 
 /// A mesh of ten services in one namespace, whose policies are each for the pods of one of so many apps.

@@ -3,27 +3,26 @@
 
 use super::{
     Metrics,
-    server::{Responses, Served},
+    encoded::{Encoder, Message},
+    grpc::{Messages, SDS, Serve, Service},
     session::MAX_OUTBOX,
     stream::{Response as Answer, Stream},
-    wire::{Delta, Sotw, Wire},
+    wire::Wire,
 };
 use crate::{
     id::ResourceType,
     model::Mesh,
     parse,
-    pb::envoy::service::{
-        discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse},
-        secret::v3::secret_discovery_service_server::{SecretDiscoveryService, SecretDiscoveryServiceServer},
-    },
     snapshot::{Snapshot, ViewKey},
     translate::{Config, Part, Resource},
 };
 use serde_json::json;
 use std::{collections::VecDeque, fmt, sync::Arc};
 use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Status, Streaming, service::Routes};
+
+/// The largest request, in bytes: an Envoy asks for a few secrets, and says of itself what it is built from.
+const MAX_REQUEST: usize = 4 << 20;
 
 /// Is told by which names secrets are asked for.
 pub type Asked = Arc<dyn Fn(&[String]) + Send + Sync>;
@@ -34,6 +33,7 @@ pub struct Local {
     secrets: watch::Receiver<Arc<[Resource]>>,
     asked: Asked,
     metrics: Arc<Metrics>,
+    encoder: Arc<Encoder>,
     /// Nobody's: nothing is translated here.
     key: Arc<ViewKey>,
 }
@@ -50,12 +50,12 @@ impl Local {
         let node =
             parse::node(&json!({"id": "sidecar~127.0.0.1~nobody.nowhere~nowhere"})).expect("an id of four parts");
         let key = Arc::new(Snapshot::new(Mesh::default()).view_key(&node));
-        Self { secrets, asked, metrics: Arc::default(), key }
+        Self { secrets, asked, metrics: Arc::default(), encoder: Arc::default(), key }
     }
 
     /// It as a service of gRPC.
-    pub fn service(self) -> SecretDiscoveryServiceServer<Self> {
-        SecretDiscoveryServiceServer::new(self)
+    pub fn routes(self) -> Routes {
+        Routes::new(Service::<_, SDS>::new(self, MAX_REQUEST))
     }
 
     /// What it counts.
@@ -63,21 +63,10 @@ impl Local {
         &self.metrics
     }
 
-    fn start<W: Wire>(&self, requests: Streaming<W::Request>) -> Served<W::Response> {
-        let (responses, stream) = mpsc::channel(1);
-        let local = self.clone();
-        tokio::spawn(async move {
-            if let Err(status) = local.serve::<W>(requests, &responses).await {
-                tracing::debug!(%status, "a stream of secrets ends");
-            }
-        });
-        Ok(Response::new(ReceiverStream::new(stream)))
-    }
-
-    async fn serve<W: Wire>(
+    async fn follow<W: Wire>(
         mut self,
         mut requests: Streaming<W::Request>,
-        responses: &mpsc::Sender<Result<W::Response, Status>>,
+        responses: &mpsc::Sender<Result<Message, Status>>,
     ) -> Result<(), Status> {
         let key = self.key.clone();
         let part = |secrets: &[Resource]| Arc::new(Part::of(key.clone(), secrets.iter().cloned()));
@@ -90,7 +79,7 @@ impl Local {
                 permit = responses.reserve(), if !outbox.is_empty() => {
                     let Ok(permit) = permit else { return Ok(()) };
                     if let Some(answer) = outbox.pop_front() {
-                        permit.send(Ok(W::response(answer)));
+                        permit.send(Ok(self.encoder.response(W::VARIANT, answer)?));
                     }
                 }
                 request = requests.message(), if outbox.len() < MAX_OUTBOX => {
@@ -114,23 +103,15 @@ impl Local {
     }
 }
 
-#[tonic::async_trait]
-impl SecretDiscoveryService for Local {
-    type StreamSecretsStream = Responses<DiscoveryResponse>;
-    type DeltaSecretsStream = Responses<DeltaDiscoveryResponse>;
-
-    async fn stream_secrets(&self, request: Request<Streaming<DiscoveryRequest>>) -> Served<DiscoveryResponse> {
-        self.start::<Sotw>(request.into_inner())
-    }
-
-    async fn delta_secrets(
-        &self,
-        request: Request<Streaming<DeltaDiscoveryRequest>>,
-    ) -> Served<DeltaDiscoveryResponse> {
-        self.start::<Delta>(request.into_inner())
-    }
-
-    async fn fetch_secrets(&self, _: Request<DiscoveryRequest>) -> Result<Response<DiscoveryResponse>, Status> {
-        Err(Status::unimplemented("secrets are served on streams alone"))
+impl Serve for Local {
+    fn serve<W: Wire>(&self, _: Option<ResourceType>, request: Request<Streaming<W::Request>>) -> Messages {
+        let (responses, messages) = mpsc::channel(1);
+        let (local, requests) = (self.clone(), request.into_inner());
+        tokio::spawn(async move {
+            if let Err(status) = local.follow::<W>(requests, &responses).await {
+                tracing::debug!(%status, "a stream of secrets ends");
+            }
+        });
+        messages
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     Metrics,
     cache::lock,
-    stream::{Response, Standing, Stream, Variant},
+    stream::{Response, Sets, Standing, Stream, Variant},
 };
 use crate::{
     id::ResourceType,
@@ -27,6 +27,7 @@ use tokio::sync::Notify;
 pub struct Registry {
     connections: Mutex<BTreeMap<u64, Arc<Connection>>>,
     count: AtomicU64,
+    sets: Arc<Sets>,
 }
 
 /// One stream of a node.
@@ -108,7 +109,7 @@ impl Registry {
             peer: client.peer,
             connected_at: SystemTime::now(),
             variant: client.variant,
-            stream: Mutex::new(Stream::new(config, metrics)),
+            stream: Mutex::new(Stream::sharing(config, metrics, self.sets.clone())),
             sent_at: Mutex::default(),
             forced: Notify::new(),
         });
@@ -136,6 +137,11 @@ impl Connection {
     /// What the client has of a type, once it takes what is under way.
     pub fn held(&self, kind: ResourceType) -> Vec<Arc<Resource>> {
         lock(&self.stream).held(kind)
+    }
+
+    /// Whether the client has all that it asked for, listeners among it.
+    pub(super) fn is_served(&self) -> bool {
+        lock(&self.stream).is_served()
     }
 
     /// Sends everything again.

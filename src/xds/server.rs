@@ -2,34 +2,26 @@
 
 use super::{
     Attendance, Engine, Metrics, Registry,
+    encoded::Encoder,
+    grpc::{ADS, CDS, ECDS, EDS, LDS, Messages, RDS, SDS, Serve, Service},
     session::{Session, down},
-    wire::{Answer, Delta, Sotw, Wire},
+    wire::{Answer, Wire},
 };
-use crate::{
-    id::ResourceType,
-    pb::envoy::service::{
-        cluster::v3::cluster_discovery_service_server as cds,
-        discovery::v3::{
-            DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-            aggregated_discovery_service_server as ads,
-        },
-        endpoint::v3::endpoint_discovery_service_server as eds,
-        extension::v3::extension_config_discovery_service_server as ecds,
-        listener::v3::listener_discovery_service_server as lds,
-        route::v3::route_discovery_service_server as rds,
-        secret::v3::secret_discovery_service_server as sds,
-    },
-    peer::Caller,
-    snapshot::Snapshot,
-    translate::Resource,
+use crate::{id::ResourceType, peer::Caller, snapshot::Snapshot, translate::Resource};
+use std::{
+    fmt,
+    sync::{Arc, Once, Weak},
+    thread::available_parallelism,
+    time::Duration,
 };
-use std::{fmt, sync::Arc, thread::available_parallelism, time::Duration};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, mpsc, watch},
 };
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming, service::Routes, transport::server::TcpIncoming};
+use tonic::{Request, Streaming, service::Routes, transport::server::TcpIncoming};
+
+/// How many streams for each worker may be new at once, with all that they are sent under way.
+const ARRIVALS: usize = 32;
 
 /// Answers a request of a debug type: its type URL, and the names asked for.
 pub type DebugHook = Arc<dyn Fn(&str, &[String]) -> Result<Answer, String> + Send + Sync>;
@@ -89,6 +81,25 @@ pub(super) struct Shared {
     pub(super) max_age: Duration,
     /// Who may translate: a permit for each worker.
     pub(super) turns: Semaphore,
+    /// Which streams may be new at once: a permit for each.
+    pub(super) arrivals: Arc<Semaphore>,
+    pub(super) encoder: Encoder,
+    following: Once,
+}
+
+/// Has the engine follow the snapshots until there are no more, or nobody serves any more.
+async fn follow(shared: Weak<Shared>, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
+    let mut at = snapshots.borrow_and_update().clone();
+    while snapshots.changed().await.is_ok() {
+        let Some(engine) = shared.upgrade().map(|shared| shared.engine.clone()) else { return };
+        let (from, to) = (at, snapshots.borrow_and_update().clone());
+        at = to.clone();
+        let work = tokio::task::spawn_blocking(move || engine.follow(&from, &to));
+        // What cannot be translated for some is found again by their own streams, which then end.
+        if let Err(error) = work.await {
+            tracing::error!(%error, "following the snapshots failed");
+        }
+    }
 }
 
 /// The xDS server.
@@ -132,6 +143,9 @@ impl Server {
                 attendance: options.attendance.clone(),
                 max_age: options.max_age,
                 turns,
+                arrivals: Arc::new(Semaphore::new(workers * ARRIVALS)),
+                encoder: Encoder::default(),
+                following: Once::new(),
             }),
             options,
         }
@@ -165,13 +179,13 @@ impl Server {
     /// Its services, to which others may be added.
     pub fn routes(&self) -> Routes {
         let max = self.options.max_request;
-        Routes::new(ads::AggregatedDiscoveryServiceServer::new(self.clone()).max_decoding_message_size(max))
-            .add_service(cds::ClusterDiscoveryServiceServer::new(self.clone()).max_decoding_message_size(max))
-            .add_service(eds::EndpointDiscoveryServiceServer::new(self.clone()).max_decoding_message_size(max))
-            .add_service(lds::ListenerDiscoveryServiceServer::new(self.clone()).max_decoding_message_size(max))
-            .add_service(rds::RouteDiscoveryServiceServer::new(self.clone()).max_decoding_message_size(max))
-            .add_service(sds::SecretDiscoveryServiceServer::new(self.clone()).max_decoding_message_size(max))
-            .add_service(ecds::ExtensionConfigDiscoveryServiceServer::new(self.clone()).max_decoding_message_size(max))
+        Routes::new(Service::<_, ADS>::new(self.clone(), max))
+            .add_service(Service::<_, CDS>::new(self.clone(), max))
+            .add_service(Service::<_, EDS>::new(self.clone(), max))
+            .add_service(Service::<_, LDS>::new(self.clone(), max))
+            .add_service(Service::<_, RDS>::new(self.clone(), max))
+            .add_service(Service::<_, SDS>::new(self.clone(), max))
+            .add_service(Service::<_, ECDS>::new(self.clone(), max))
     }
 
     /// Serves on a socket until shutdown, and then until every stream has ended.
@@ -185,90 +199,18 @@ impl Server {
         let router = self.builder().add_routes(self.routes());
         router.serve_with_incoming_shutdown(incoming, async move { down(&mut shutdown).await }).await
     }
+}
 
-    fn start<W: Wire>(
-        &self,
-        only: Option<ResourceType>,
-        request: Request<Streaming<W::Request>>,
-    ) -> Served<W::Response> {
+impl Serve for Server {
+    fn serve<W: Wire>(&self, only: Option<ResourceType>, request: Request<Streaming<W::Request>>) -> Messages {
+        let shared = &self.shared;
+        shared.following.call_once(|| drop(tokio::spawn(follow(Arc::downgrade(shared), shared.snapshots.clone()))));
         let peer = request.remote_addr();
-        let (responses, stream) = mpsc::channel(1);
+        let (responses, messages) = mpsc::channel(1);
         self.shared.metrics.streams.add(1);
         let caller = request.extensions().get::<Caller>().cloned();
         let session = Session::<W>::new(self.shared.clone(), only, peer, caller);
         tokio::spawn(session.run(request.into_inner(), responses));
-        Ok(Response::new(ReceiverStream::new(stream)))
+        messages
     }
 }
-
-pub(super) type Responses<T> = ReceiverStream<Result<T, Status>>;
-pub(super) type Served<T> = Result<Response<Responses<T>>, Status>;
-
-#[tonic::async_trait]
-impl ads::AggregatedDiscoveryService for Server {
-    type StreamAggregatedResourcesStream = Responses<DiscoveryResponse>;
-    type DeltaAggregatedResourcesStream = Responses<DeltaDiscoveryResponse>;
-
-    async fn stream_aggregated_resources(
-        &self,
-        request: Request<Streaming<DiscoveryRequest>>,
-    ) -> Served<DiscoveryResponse> {
-        self.start::<Sotw>(None, request)
-    }
-
-    async fn delta_aggregated_resources(
-        &self,
-        request: Request<Streaming<DeltaDiscoveryRequest>>,
-    ) -> Served<DeltaDiscoveryResponse> {
-        self.start::<Delta>(None, request)
-    }
-}
-
-/// The service of one type.
-macro_rules! service {
-    ($kind:ident: $module:ident::$service:ident {
-        $whole:ident: $whole_type:ident, $delta:ident: $delta_type:ident, $fetch:ident
-    }) => {
-        #[tonic::async_trait]
-        impl $module::$service for Server {
-            type $whole_type = Responses<DiscoveryResponse>;
-            type $delta_type = Responses<DeltaDiscoveryResponse>;
-
-            async fn $whole(&self, request: Request<Streaming<DiscoveryRequest>>) -> Served<DiscoveryResponse> {
-                self.start::<Sotw>(Some(ResourceType::$kind), request)
-            }
-
-            async fn $delta(
-                &self,
-                request: Request<Streaming<DeltaDiscoveryRequest>>,
-            ) -> Served<DeltaDiscoveryResponse> {
-                self.start::<Delta>(Some(ResourceType::$kind), request)
-            }
-
-            async fn $fetch(&self, _: Request<DiscoveryRequest>) -> Result<Response<DiscoveryResponse>, Status> {
-                Err(Status::unimplemented("resources are served on streams alone"))
-            }
-        }
-    };
-}
-
-service!(Cluster: cds::ClusterDiscoveryService {
-    stream_clusters: StreamClustersStream, delta_clusters: DeltaClustersStream, fetch_clusters
-});
-service!(Endpoints: eds::EndpointDiscoveryService {
-    stream_endpoints: StreamEndpointsStream, delta_endpoints: DeltaEndpointsStream, fetch_endpoints
-});
-service!(Listener: lds::ListenerDiscoveryService {
-    stream_listeners: StreamListenersStream, delta_listeners: DeltaListenersStream, fetch_listeners
-});
-service!(Route: rds::RouteDiscoveryService {
-    stream_routes: StreamRoutesStream, delta_routes: DeltaRoutesStream, fetch_routes
-});
-service!(Secret: sds::SecretDiscoveryService {
-    stream_secrets: StreamSecretsStream, delta_secrets: DeltaSecretsStream, fetch_secrets
-});
-service!(Extension: ecds::ExtensionConfigDiscoveryService {
-    stream_extension_configs: StreamExtensionConfigsStream,
-    delta_extension_configs: DeltaExtensionConfigsStream,
-    fetch_extension_configs
-});

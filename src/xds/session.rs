@@ -5,6 +5,8 @@
 
 use super::{
     Lease, Stay,
+    cache::Seat,
+    encoded::{Message, message},
     registry::{Client, Place},
     server::Shared,
     stream::{Request, Response, Stream, Variant},
@@ -23,18 +25,22 @@ use std::{
     collections::VecDeque,
     future::pending,
     hash::{BuildHasher as _, RandomState},
+    marker::PhantomData,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{OwnedSemaphorePermit, mpsc, watch},
     time::{Instant, sleep_until},
 };
 use tonic::{Status, Streaming};
 
 /// How long listeners and routes wait for a client to take the clusters that they may name.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a new stream may keep others waiting that are new, too.
+const ARRIVAL: Duration = Duration::from_secs(5);
 
 /// How much may wait to be sent before the client's requests wait too.
 pub(super) const MAX_OUTBOX: usize = 2 * ResourceType::ALL.len();
@@ -62,8 +68,10 @@ pub(super) struct Session<W: Wire> {
     stay: Option<Box<dyn Stay>>,
     health: Option<Result<(), String>>,
     open: Option<Open>,
-    snapshots: watch::Receiver<Arc<Snapshot>>,
-    outbox: VecDeque<Outgoing<W>>,
+    /// It is new: until its client has what it came for, or for so long. Only so many streams are that at once.
+    arriving: Option<(OwnedSemaphorePermit, Instant)>,
+    outbox: VecDeque<Outgoing>,
+    wire: PhantomData<fn() -> W>,
     /// Until when something waits for the client.
     deadline: Option<Instant>,
 }
@@ -71,13 +79,14 @@ pub(super) struct Session<W: Wire> {
 /// A node that subscribed to something.
 struct Open {
     place: Place,
+    seat: Arc<Seat>,
     /// Absent only while it is worked on.
     lease: Option<Lease>,
 }
 
-enum Outgoing<W: Wire> {
+enum Outgoing {
     Resources(Response),
-    Message(W::Response),
+    Message(Message),
 }
 
 impl<W: Wire> Session<W> {
@@ -87,7 +96,6 @@ impl<W: Wire> Session<W> {
         peer: Option<SocketAddr>,
         caller: Option<Caller>,
     ) -> Self {
-        let snapshots = shared.snapshots.clone();
         let ends = Instant::now() + age(shared.max_age, caller.as_ref());
         Self {
             shared,
@@ -100,8 +108,9 @@ impl<W: Wire> Session<W> {
             stay: None,
             health: None,
             open: None,
-            snapshots,
+            arriving: None,
             outbox: VecDeque::new(),
+            wire: PhantomData,
             deadline: None,
         }
     }
@@ -110,7 +119,7 @@ impl<W: Wire> Session<W> {
     pub(super) async fn run(
         mut self,
         requests: Streaming<W::Request>,
-        responses: mpsc::Sender<Result<W::Response, Status>>,
+        responses: mpsc::Sender<Result<Message, Status>>,
     ) {
         if let Err(status) = self.serve(requests, &responses).await {
             tracing::debug!(peer = ?self.peer, node = self.node.as_ref().map_or("", |n| &n.id), %status, "a stream ends");
@@ -122,13 +131,20 @@ impl<W: Wire> Session<W> {
     async fn serve(
         &mut self,
         mut requests: Streaming<W::Request>,
-        responses: &mpsc::Sender<Result<W::Response, Status>>,
+        responses: &mpsc::Sender<Result<Message, Status>>,
     ) -> Result<(), Status> {
         let mut shutdown = self.shared.shutdown.clone();
         loop {
             let deadline = self.deadline;
             let overdue = async {
                 match deadline {
+                    Some(at) => sleep_until(at).await,
+                    None => pending().await,
+                }
+            };
+            let arrived = self.arriving.as_ref().map(|(_, until)| *until);
+            let settled = async {
+                match arrived {
                     Some(at) => sleep_until(at).await,
                     None => pending().await,
                 }
@@ -143,6 +159,13 @@ impl<W: Wire> Session<W> {
                 };
                 if !changed {
                     pending().await
+                }
+            };
+            let seat = self.open.as_ref().map(|o| o.seat.clone());
+            let woken = async {
+                match &seat {
+                    Some(seat) => seat.woken().await,
+                    None => pending().await,
                 }
             };
             let connection = self.open.as_ref().map(|o| o.place.connection.clone());
@@ -163,16 +186,12 @@ impl<W: Wire> Session<W> {
                 permit = responses.reserve(), if !self.outbox.is_empty() => {
                     let Ok(permit) = permit else { return Ok(()) };
                     if let Some(outgoing) = self.outbox.pop_front() {
-                        permit.send(Ok(self.encode(outgoing)));
+                        permit.send(Ok(self.encode(outgoing)?));
                     }
                 }
-                changed = self.snapshots.changed(), if connection.is_some() => {
-                    if changed.is_err() {
-                        return Ok(());
-                    }
-                    self.on_snapshot().await?;
-                }
+                () = woken => self.on_snapshot().await?,
                 () = overdue, if self.outbox.is_empty() => self.say(|stream| stream.on_overdue()),
+                () = settled => self.arriving = None,
                 () = sleep_until(ends) => return Ok(()),
                 () = renewed => self.on_secrets(),
                 () = forced => self.say(|stream| stream.push_all()),
@@ -210,6 +229,10 @@ impl<W: Wire> Session<W> {
             self.open().await?;
         }
         self.say(|stream| stream.on_request(request));
+        if self.arriving.is_some() && self.outbox.is_empty() {
+            let served = self.open.as_ref().is_some_and(|o| o.place.connection.is_served());
+            self.arriving = self.arriving.take().filter(|_| !served);
+        }
         Ok(())
     }
 
@@ -231,7 +254,7 @@ impl<W: Wire> Session<W> {
         let (type_url, names) = (request.type_url.clone(), request.subscribed().to_vec());
         let answer = tokio::task::spawn_blocking(move || hook(&type_url, &names)).await;
         let answer: Answer = answer.map_err(|e| Status::internal(e.to_string()))?.map_err(Status::invalid_argument)?;
-        self.outbox.push_back(Outgoing::Message(W::message(answer)));
+        self.outbox.push_back(Outgoing::Message(message(&W::message(answer))?));
         Ok(())
     }
 
@@ -244,7 +267,7 @@ impl<W: Wire> Session<W> {
             return Err(Status::unauthenticated("request authenticate failure"));
         }
         node.proven = self.caller.is_some();
-        let apart = !self.snapshots.borrow().mesh.features.whole_routes;
+        let apart = !self.shared.snapshots.borrow().mesh.features.whole_routes;
         node.virtual_hosts = apart && W::VARIANT == Variant::Delta && self.only.is_none() && is_envoy(pb);
         let metadata = json.get("metadata").cloned().unwrap_or_default();
         if let Some(attendance) = self.shared.attendance.clone() {
@@ -256,13 +279,22 @@ impl<W: Wire> Session<W> {
         if let (Some(caller), Some(secrets), true) = (&self.caller, &self.shared.secrets, asks) {
             self.secrets = Some(secrets.follow(caller));
         }
-        let (lease, _) = self.advance(Lease::new(node.clone())).await?;
+        // When all come at once, each takes what it came for in its turn, and the rest wait with nothing under way.
+        if self.only.is_none() {
+            let ended = |_| Status::unavailable("the server ends");
+            let arrival = self.shared.arrivals.clone().acquire_owned().await.map_err(ended)?;
+            self.arriving = Some((arrival, Instant::now() + ARRIVAL));
+        }
+        let lease = Lease::new(node.clone());
+        let seat = lease.seat();
+        self.shared.engine.seat(&lease);
+        let (lease, _) = self.advance(lease).await?;
         let client = Client { node, metadata, peer: self.peer, variant: W::VARIANT };
         let metrics = self.shared.metrics.clone();
         let config = self.config(&lease);
         let place = self.shared.registry.enter(client, config, metrics);
         tracing::info!(connection = place.connection.id, peer = ?self.peer, "a proxy connects");
-        self.open = Some(Open { place, lease: Some(lease) });
+        self.open = Some(Open { place, seat, lease: Some(lease) });
         Ok(())
     }
 
@@ -301,24 +333,37 @@ impl<W: Wire> Session<W> {
     /// somebody of the control plane's namespace.
     fn may_debug(&self) -> Result<(), Status> {
         let Some(caller) = &self.caller else { return Ok(()) };
-        match caller.identity.namespace == self.snapshots.borrow().mesh.root_namespace {
+        match caller.identity.namespace == self.shared.snapshots.borrow().mesh.root_namespace {
             true => Ok(()),
             false => Err(Status::permission_denied("debug types are for the control plane's namespace alone")),
         }
     }
 
-    /// Brings a lease to the newest snapshot that there is when its turn comes.
-    async fn advance(&mut self, mut lease: Lease) -> Result<(Lease, bool), Status> {
-        let ended = || Status::unavailable("the server ends");
-        let _turn = self.shared.turns.acquire().await.map_err(|_| ended())?;
-        let (engine, to) = (self.shared.engine.clone(), self.snapshots.borrow_and_update().clone());
+    /// Brings a lease to the newest snapshot that there is when its turn comes. Where there is a newer one by the time
+    /// that it is there, it is woken again: who follows the snapshots may have passed it by.
+    async fn advance(&mut self, lease: Lease) -> Result<(Lease, bool), Status> {
+        let seat = lease.seat();
+        let (lease, changed, to) = self.advance_once(lease).await?;
+        if !Arc::ptr_eq(&to, &self.shared.snapshots.borrow()) {
+            seat.wake();
+        }
+        Ok((lease, changed))
+    }
+
+    async fn advance_once(&mut self, mut lease: Lease) -> Result<(Lease, bool, Arc<Snapshot>), Status> {
+        let engine = self.shared.engine.clone();
+        let newest = || self.shared.snapshots.borrow().clone();
+        let to = newest();
         if engine.is_done(&lease, &to) {
             let changed = engine.advance(&mut lease, &to);
-            return Ok((lease, changed));
+            return Ok((lease, changed, to));
         }
+        let ended = || Status::unavailable("the server ends");
+        let _turn = self.shared.turns.acquire().await.map_err(|_| ended())?;
+        let to = newest();
         let work = tokio::task::spawn_blocking(move || {
             let changed = engine.advance(&mut lease, &to);
-            (lease, changed)
+            (lease, changed, to)
         });
         work.await.map_err(|e| Status::internal(format!("translating for this proxy failed: {e}")))
     }
@@ -343,13 +388,13 @@ impl<W: Wire> Session<W> {
         self.outbox.extend(responses.into_iter().map(Outgoing::Resources));
     }
 
-    fn encode(&self, outgoing: Outgoing<W>) -> W::Response {
+    fn encode(&self, outgoing: Outgoing) -> Result<Message, Status> {
         match outgoing {
-            Outgoing::Message(message) => message,
+            Outgoing::Message(message) => Ok(message),
             Outgoing::Resources(response) => {
                 self.shared.metrics.responses.add(1);
                 self.shared.metrics.bytes.add(response.resources.iter().map(|r| r.body.len()).sum());
-                W::response(response)
+                self.shared.encoder.response(W::VARIANT, response)
             }
         }
     }

@@ -18,9 +18,11 @@
 mod blame;
 mod holding;
 mod message;
+mod names;
 mod watch;
 
 pub use message::{Names, Rejection, Request, Response, Standing, Variant};
+pub use names::Sets;
 
 use super::Metrics;
 use crate::{
@@ -41,6 +43,7 @@ pub struct Stream {
     /// The client came back with clusters and will subscribe to what uses them: none is removed before.
     returning: bool,
     metrics: Arc<Metrics>,
+    sets: Arc<Sets>,
 }
 
 /// How many types that are not served are answered.
@@ -52,7 +55,13 @@ const USERS: [ResourceType; 3] = [ResourceType::Listener, ResourceType::Route, R
 impl Stream {
     /// A stream of a node that is served `config` now.
     pub fn new(config: Arc<Config>, metrics: Arc<Metrics>) -> Self {
-        Self { config, watches: Default::default(), unknown: BTreeSet::new(), nonces: 0, returning: false, metrics }
+        Self::sharing(config, metrics, Arc::default())
+    }
+
+    /// One that shares the sets of names with others.
+    pub fn sharing(config: Arc<Config>, metrics: Arc<Metrics>, sets: Arc<Sets>) -> Self {
+        let (watches, unknown) = (Default::default(), BTreeSet::new());
+        Self { config, watches, unknown, nonces: 0, returning: false, metrics, sets }
     }
 
     /// What the node is served now.
@@ -114,6 +123,11 @@ impl Stream {
         }
     }
 
+    /// Whether the client has taken all that it asked for, and listeners, which it asks for late, are among it.
+    pub fn is_served(&self) -> bool {
+        self.watch(ResourceType::Listener).is_some() && !self.watches.iter().flatten().any(|w| w.in_flight())
+    }
+
     /// Waits no longer for the client to take clusters: Envoy does not answer while a cluster warms, and one
     /// that cannot warm must not hold up everything else.
     pub fn on_overdue(&mut self) -> Vec<Response> {
@@ -146,10 +160,10 @@ impl Stream {
 
     fn open(&mut self, kind: ResourceType, names: &Names) {
         let mut watch = match names {
-            Names::All { names, version } => Watch::listing(kind, names, version, &self.config),
+            Names::All { names, version } => Watch::listing(kind, (names, version), &self.config, &self.sets),
             Names::Changes { subscribe, unsubscribe, versions } => {
                 self.returning |= kind == ResourceType::Cluster && !versions.is_empty();
-                Watch::changing(kind, (subscribe, unsubscribe), versions, &self.config)
+                Watch::changing(kind, (subscribe, unsubscribe), versions, &self.config, &self.sets)
             }
         };
         if kind == ResourceType::Endpoints {
@@ -174,7 +188,7 @@ impl Stream {
             type_url: request.type_url.into(),
             nonce: self.nonces.to_string(),
             version: "0".into(),
-            resources: Vec::new(),
+            resources: Arc::default(),
             removed,
         })
     }

@@ -1,36 +1,29 @@
 //! The protobuf forms of the protocol's messages, for both variants.
 
-use super::stream::{Names, Request, Response, Variant};
-use crate::{
-    pb::{
-        self,
-        envoy::{
-            config::core::v3::{ControlPlane, Node as NodePb},
-            service::discovery::v3::{
-                DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-                Resource as ResourcePb,
-            },
+use super::stream::{Names, Request, Variant};
+use crate::pb::{
+    self,
+    envoy::{
+        config::core::v3::{ControlPlane, Node as NodePb},
+        service::discovery::v3::{
+            DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Resource as ResourcePb,
         },
-        google::protobuf::Any,
     },
-    translate::Resource,
+    google::protobuf::Any,
 };
+use prost::Message as _;
 use serde_json::{Value, json};
 
 /// A variant of the protocol as it is on the wire.
 pub(super) trait Wire: 'static {
     /// What a client sends.
-    type Request: Send + 'static;
-    /// What is answered.
-    type Response: Send + 'static;
+    type Request: prost::Message + Default + 'static;
     /// Which one it is.
     const VARIANT: Variant;
     /// The node that says so, where it does, and what it says.
     fn request(from: Self::Request) -> (Option<NodePb>, Request);
-    /// An answer.
-    fn response(from: Response) -> Self::Response;
-    /// An answer that consists of messages that are no resources of the mesh.
-    fn message(from: Answer) -> Self::Response;
+    /// An answer that consists of messages that are no resources of the mesh, encoded.
+    fn message(from: Answer) -> Vec<u8>;
 }
 
 /// The answer to a request of a debug type.
@@ -54,7 +47,6 @@ pub(super) struct Delta;
 
 impl Wire for Sotw {
     type Request = DiscoveryRequest;
-    type Response = DiscoveryResponse;
     const VARIANT: Variant = Variant::Sotw;
 
     fn request(from: DiscoveryRequest) -> (Option<NodePb>, Request) {
@@ -67,29 +59,19 @@ impl Wire for Sotw {
         (from.node, request)
     }
 
-    fn response(from: Response) -> DiscoveryResponse {
-        DiscoveryResponse {
-            version_info: from.version,
-            resources: from.resources.iter().map(|r| any(r)).collect(),
-            type_url: from.type_url.into_owned(),
-            nonce: from.nonce,
-            ..Default::default()
-        }
-    }
-
-    fn message(from: Answer) -> DiscoveryResponse {
-        DiscoveryResponse {
+    fn message(from: Answer) -> Vec<u8> {
+        let message = DiscoveryResponse {
             type_url: from.type_url,
             resources: from.resources,
             control_plane: from.control_plane.map(|identifier| ControlPlane { identifier }),
             ..Default::default()
-        }
+        };
+        message.encode_to_vec()
     }
 }
 
 impl Wire for Delta {
     type Request = DeltaDiscoveryRequest;
-    type Response = DeltaDiscoveryResponse;
     const VARIANT: Variant = Variant::Delta;
 
     fn request(from: DeltaDiscoveryRequest) -> (Option<NodePb>, Request) {
@@ -106,40 +88,16 @@ impl Wire for Delta {
         (from.node, request)
     }
 
-    fn response(from: Response) -> DeltaDiscoveryResponse {
-        let resource = |r: &Resource| ResourcePb {
-            name: r.name.to_string(),
-            version: r.version_text(),
-            resource: Some(any(r)),
-            ..Default::default()
-        };
-        DeltaDiscoveryResponse {
-            system_version_info: from.version,
-            resources: from.resources.iter().map(|r| resource(r)).collect(),
-            type_url: from.type_url.into_owned(),
-            removed_resources: from.removed.iter().map(|n| n.to_string()).collect(),
-            nonce: from.nonce,
-            ..Default::default()
-        }
-    }
-
-    fn message(from: Answer) -> DeltaDiscoveryResponse {
-        DeltaDiscoveryResponse {
+    fn message(from: Answer) -> Vec<u8> {
+        let resources = from.resources.into_iter().map(|r| ResourcePb { resource: Some(r), ..Default::default() });
+        let message = DeltaDiscoveryResponse {
             type_url: from.type_url,
-            resources: from
-                .resources
-                .into_iter()
-                .map(|r| ResourcePb { resource: Some(r), ..Default::default() })
-                .collect(),
+            resources: resources.collect(),
             control_plane: from.control_plane.map(|identifier| ControlPlane { identifier }),
             ..Default::default()
-        }
+        };
+        message.encode_to_vec()
     }
-}
-
-/// The resource in the envelope that both variants carry; its bytes are shared with all that are sent it.
-fn any(resource: &Resource) -> Any {
-    Any { type_url: resource.kind.type_url().to_owned(), value: resource.body.clone() }
 }
 
 /// Envoy's `Node` in protobuf's JSON, as far as it is read.

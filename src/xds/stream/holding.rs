@@ -1,14 +1,14 @@
 //! What a client has of one type: the configuration that it was last served, and the few names where it has
 //! something else. Streams that are up to date hold nothing of their own.
 
+use super::names::NameSet;
 use crate::{
-    id::{ResourceType, fingerprint},
-    translate::{Config, Resource},
+    id::ResourceType,
+    pb::envoy::config::endpoint::v3::ClusterLoadAssignment,
+    translate::{Config, Resource, digest},
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use prost::Message;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// What a client has under one name.
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ impl Has {
 
     fn digest(&self) -> u128 {
         match self {
-            Self::This(resource) => digest(&resource.name, resource.version),
+            Self::This(resource) => resource.digest,
             Self::Named(_, digest) => *digest,
             Self::Nothing | Self::Stale => 0,
         }
@@ -81,6 +81,11 @@ impl Holding {
         self.except.is_empty() && Arc::ptr_eq(&self.served, config)
     }
 
+    /// Whether there was never anything in it.
+    pub(super) fn is_blank(&self) -> bool {
+        self.except.is_empty() && self.served.parts().is_empty()
+    }
+
     /// The version as it is on the wire.
     pub(super) fn version(&self) -> String {
         format!("{:032x}", self.digest)
@@ -105,8 +110,7 @@ impl Holding {
 
     /// Notes that one resource took the place of what the client had.
     pub(super) fn replace(&mut self, old: &Has, new: Option<&Resource>) {
-        self.digest =
-            self.digest.wrapping_sub(old.digest()).wrapping_add(new.map_or(0, |r| digest(&r.name, r.version)));
+        self.digest = self.digest.wrapping_sub(old.digest()).wrapping_add(new.map_or(0, |r| r.digest));
     }
 
     /// Notes what the client has under a name.
@@ -118,7 +122,7 @@ impl Holding {
 
     /// What of it is under these names, and nothing else.
     #[must_use]
-    pub(super) fn restricted(&self, kind: ResourceType, names: &BTreeSet<Arc<str>>) -> Self {
+    pub(super) fn restricted(&self, kind: ResourceType, names: &NameSet) -> Self {
         let except: BTreeMap<_, _> = names.iter().map(|n| (n.clone(), self.of(kind, n))).collect();
         let digest = except.values().fold(0u128, |sum, has| sum.wrapping_add(has.digest()));
         Self { served: Arc::default(), except, digest }
@@ -129,13 +133,13 @@ impl Holding {
         kind: ResourceType,
         config: &Arc<Config>,
         versions: &BTreeMap<String, String>,
-        names: Option<&BTreeSet<Arc<str>>>,
+        names: Option<&NameSet>,
     ) -> Self {
         let mut holding = Self { served: config.clone(), ..Self::default() };
         let mut note = |name: &Arc<str>| {
             let has = match (versions.get(&**name), config.get(kind, name)) {
                 (None, _) => Has::Nothing,
-                (Some(version), Some(now)) if *version == now.version_text() => Has::This(now.clone()),
+                (Some(version), Some(now)) if now.is_version(version) => Has::This(now.clone()),
                 (Some(version), _) => Has::named(name, version),
             };
             holding.digest = holding.digest.wrapping_add(has.digest());
@@ -160,12 +164,14 @@ impl Holding {
         version: &str,
         wanted: impl Iterator<Item = &'a Arc<Resource>>,
     ) -> Option<Self> {
-        let digest = wanted.fold(0u128, |sum, r| sum.wrapping_add(digest(&r.name, r.version)));
+        let digest = wanted.fold(0u128, |sum, r| sum.wrapping_add(r.digest));
         let holding = Self { served: config.clone(), except: BTreeMap::new(), digest };
         (holding.version() == version).then_some(holding)
     }
 }
 
-fn digest(name: &str, version: u64) -> u128 {
-    fingerprint(&(name, version))
+/// The endpoints of a cluster that has none, where absence has to be told.
+pub(super) fn no_endpoints(cluster: &Arc<str>) -> Arc<Resource> {
+    let message = ClusterLoadAssignment { cluster_name: cluster.to_string(), ..Default::default() };
+    Arc::new(Resource::new(ResourceType::Endpoints, cluster.clone(), message.encode_to_vec(), Vec::new()))
 }

@@ -77,7 +77,7 @@ pub struct Response {
     /// a restart.
     pub version: String,
     /// The resources: what changed, or all where the variant and type want it.
-    pub resources: Vec<Arc<Resource>>,
+    pub resources: Arc<[Arc<Resource>]>,
     /// The names that are gone, or never were (delta).
     pub removed: Vec<Arc<str>>,
 }

@@ -2,15 +2,14 @@
 
 use super::{
     blame,
-    holding::{Has, Holding},
+    holding::{Has, Holding, no_endpoints},
     message::{Rejection, Response, Standing, Variant},
+    names::{NameSet, Sets},
 };
 use crate::{
     id::ResourceType,
-    pb::envoy::config::endpoint::v3::ClusterLoadAssignment,
     translate::{Config, Resource},
 };
-use prost::Message;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
@@ -23,13 +22,15 @@ const MAX_LATE: usize = 8;
 #[derive(Debug)]
 struct Flight {
     nonce: String,
-    sent: Vec<Arc<Resource>>,
+    sent: Arc<[Arc<Resource>]>,
     /// The names that were said to be gone.
     gone: Vec<Arc<str>>,
     /// What the client had before.
     before: Holding,
     /// What had to be sent whatever the client had.
     again: BTreeSet<Arc<str>>,
+    /// And all of these, where the client had nothing.
+    first: NameSet,
     /// It has more than `sent` that the client may refuse.
     mixed: bool,
 }
@@ -59,7 +60,10 @@ pub(super) struct Watch {
     kind: ResourceType,
     variant: Variant,
     wildcard: bool,
-    names: BTreeSet<Arc<str>>,
+    names: NameSet,
+    sets: Arc<Sets>,
+    /// The client has nothing and is to be told of everything that it asks for: there is no need to keep what by name.
+    fresh: bool,
     /// Of virtual hosts: the route configurations that the client has, whose virtual hosts alone it can use.
     roots: Option<BTreeSet<Arc<str>>>,
     /// The client has named something: no longer does an empty list stand for everything.
@@ -82,12 +86,14 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    fn new(kind: ResourceType, variant: Variant) -> Self {
+    fn new(kind: ResourceType, variant: Variant, sets: &Arc<Sets>) -> Self {
         Self {
             kind,
             variant,
             wildcard: false,
-            names: BTreeSet::new(),
+            names: NameSet::default(),
+            sets: sets.clone(),
+            fresh: false,
             roots: (kind == ResourceType::VirtualHost).then(BTreeSet::new),
             named: false,
             holding: Holding::default(),
@@ -105,10 +111,17 @@ impl Watch {
 
     /// The first request of a state-of-the-world stream for this type. A client that comes back with the version
     /// of just what there is keeps it.
-    pub(super) fn listing(kind: ResourceType, names: &[String], version: &str, config: &Arc<Config>) -> Self {
-        let mut watch = Self::new(kind, Variant::Sotw);
+    pub(super) fn listing(
+        kind: ResourceType,
+        (names, version): (&[String], &str),
+        config: &Arc<Config>,
+        sets: &Arc<Sets>,
+    ) -> Self {
+        let mut watch = Self::new(kind, Variant::Sotw, sets);
         watch.list(names, config);
+        watch.fresh |= watch.asks_for_all_anew();
         if !version.is_empty() {
+            watch.unfold();
             let wanted = config.all(kind).filter(|r| watch.wants(&r.name));
             if let Some(holding) = Holding::versioned(config, version, wanted) {
                 watch.again.retain(|name| config.get(kind, name).is_none());
@@ -125,8 +138,9 @@ impl Watch {
         (subscribe, unsubscribe): (&[String], &[String]),
         versions: &BTreeMap<String, String>,
         config: &Arc<Config>,
+        sets: &Arc<Sets>,
     ) -> Self {
-        let mut watch = Self::new(kind, Variant::Delta);
+        let mut watch = Self::new(kind, Variant::Delta, sets);
         watch.change(subscribe, unsubscribe, config);
         // Envoy names no virtual host, and is sent those of the route configurations that it has.
         if subscribe.is_empty() && (kind.has_wildcard() || watch.roots.is_some()) {
@@ -135,49 +149,74 @@ impl Watch {
         if let Some(roots) = &mut watch.roots {
             roots.extend(versions.keys().filter_map(|name| root(name)).map(Arc::from));
         }
-        if !versions.is_empty() {
-            let names = (!watch.wildcard).then_some(&watch.names);
-            watch.holding = Holding::reported(kind, config, versions, names);
-            watch.again.retain(|name| !versions.contains_key(&**name));
-            watch.owed = false;
+        match versions.is_empty() {
+            true => watch.fresh |= watch.asks_for_all_anew(),
+            false => {
+                if std::mem::take(&mut watch.fresh) {
+                    watch.again.extend(watch.names.iter().cloned());
+                }
+                let names = (!watch.wildcard).then_some(&watch.names);
+                watch.holding = Holding::reported(kind, config, versions, names);
+                watch.again.retain(|name| !versions.contains_key(&**name));
+                watch.owed = false;
+            }
         }
         watch
+    }
+
+    fn asks_for_all_anew(&self) -> bool {
+        self.wildcard && self.names.is_empty() && self.is_untold()
+    }
+
+    /// Whether nothing was ever sent, and nothing is to be sent again.
+    fn is_untold(&self) -> bool {
+        self.holding.is_blank() && self.again.is_empty() && self.nonce_sent.is_empty()
+    }
+
+    /// Keeps by name what a client that has nothing is to be told.
+    fn unfold(&mut self) {
+        if std::mem::take(&mut self.fresh) {
+            self.again.extend(self.names.iter().cloned());
+            if !self.wildcard {
+                self.names.iter().for_each(|name| self.holding.start(name));
+            }
+        }
     }
 
     /// Takes the whole list of names of a state-of-the-world request.
     pub(super) fn list(&mut self, names: &[String], config: &Config) {
         self.named |= !names.is_empty();
         self.set_wildcard(names.iter().any(|n| n == "*") || !self.named && self.kind.has_wildcard());
-        let now: BTreeSet<&str> = names.iter().map(String::as_str).filter(|n| *n != "*").collect();
-        let dropped: Vec<_> = self.names.iter().filter(|n| !now.contains(&***n)).cloned().collect();
-        dropped.iter().for_each(|name| self.drop_name(name));
-        for name in now {
-            if !self.names.contains(name) {
-                self.add_name(name, config);
-            }
+        let names: Vec<&str> = names.iter().map(String::as_str).filter(|n| *n != "*").collect();
+        // As a rule a list is that of before.
+        if self.sets.digest(&names) == self.names.digest() {
+            return;
         }
+        let now: BTreeSet<&str> = names.into_iter().collect();
+        let dropped: Vec<_> = self.names.iter().filter(|n| !now.contains(&***n)).cloned().collect();
+        let added: Vec<&str> = now.into_iter().filter(|name| !self.names.contains(name)).collect();
+        self.drop_names(&dropped);
+        self.add_names(&added, config);
     }
 
     /// Takes the changes of names of a delta request. A name that is subscribed again is sent again.
     pub(super) fn change(&mut self, subscribe: &[String], unsubscribe: &[String], config: &Config) {
-        for name in subscribe {
-            match name.as_str() {
-                "*" => self.set_wildcard(true),
-                name => self.add_name(name, config),
-            }
+        let named = |names: &[String]| -> Vec<String> { names.iter().filter(|n| *n != "*").cloned().collect() };
+        if subscribe.iter().any(|name| name == "*") {
+            self.set_wildcard(true);
         }
-        for name in unsubscribe {
-            match name.as_str() {
-                "*" => self.set_wildcard(false),
-                name => self.drop_name(&Arc::from(name)),
-            }
+        self.add_names(&subscribe.iter().map(String::as_str).filter(|n| *n != "*").collect::<Vec<_>>(), config);
+        if unsubscribe.iter().any(|name| name == "*") {
+            self.set_wildcard(false);
         }
+        self.drop_names(&named(unsubscribe).iter().map(|name| Arc::from(name.as_str())).collect::<Vec<_>>());
     }
 
     fn set_wildcard(&mut self, wildcard: bool) {
         if wildcard == self.wildcard {
             return;
         }
+        self.unfold();
         self.wildcard = wildcard;
         self.owed = wildcard && self.roots.is_none();
         let (kind, names) = (self.kind, self.names.clone());
@@ -185,29 +224,48 @@ impl Watch {
         self.again.retain(|n| names.contains(n));
     }
 
-    fn add_name(&mut self, name: &str, config: &Config) {
+    fn add_names(&mut self, names: &[&str], config: &Config) {
+        if names.is_empty() {
+            return;
+        }
         // Where there is such a resource its name is shared, so that a thousand streams keep it once.
-        let name = config.get(self.kind, name).map_or_else(|| name.into(), |r| r.name.clone());
-        self.refused.remove(&name);
-        self.again.insert(name.clone());
-        if self.names.insert(name.clone()) && !self.wildcard {
-            self.holding.start(&name);
+        let kind = self.kind;
+        let shared = |name: &str| config.get(kind, name).map_or_else(|| name.into(), |r| r.name.clone());
+        let is_first = !self.wildcard && self.names.is_empty() && self.is_untold();
+        let before = self.names.clone();
+        self.names = self.sets.with(&before, names, shared);
+        if is_first {
+            self.fresh = true;
+            return;
+        }
+        self.unfold();
+        for name in names.iter().filter_map(|name| self.names.get(name)) {
+            self.refused.remove(name);
+            self.again.insert(name.clone());
+            if !self.wildcard && !before.contains(name) {
+                self.holding.start(name);
+            }
         }
     }
 
-    fn drop_name(&mut self, name: &Arc<str>) {
-        if !self.names.remove(name) {
+    fn drop_names(&mut self, names: &[Arc<str>]) {
+        let dropped: Vec<Arc<str>> = names.iter().filter_map(|name| self.names.get(name)).cloned().collect();
+        if dropped.is_empty() {
             return;
         }
-        if self.wildcard {
-            // The client cannot know whether the wildcard has it still, so it is told.
-            self.again.insert(name.clone());
-            return;
+        self.unfold();
+        self.names = self.sets.without(&self.names, &dropped);
+        for name in &dropped {
+            if self.wildcard {
+                // The client cannot know whether the wildcard has it still, so it is told.
+                self.again.insert(name.clone());
+                continue;
+            }
+            let kind = self.kind;
+            self.again.remove(name);
+            self.refused.remove(name);
+            self.holding.forget(kind, name);
         }
-        let kind = self.kind;
-        self.again.remove(name);
-        self.refused.remove(name);
-        self.holding.forget(kind, name);
     }
 
     /// Whether a name is subscribed.
@@ -226,11 +284,12 @@ impl Watch {
     /// any is said to have none, since Envoy waits for the first word on each. Those of one that is gone are gone too.
     pub(super) fn set_roots(&mut self, now: BTreeSet<Arc<str>>, config: &Config) {
         let Some(before) = self.roots.replace(now.clone()).filter(|before| *before != now) else { return };
+        let fresh = self.fresh;
         let is_of = |name: &Arc<str>, roots: &BTreeSet<Arc<str>>, others: &BTreeSet<Arc<str>>| {
             root(name).is_some_and(|root| roots.contains(root) && !others.contains(root))
         };
         let served = self.holding.served.all(self.kind).map(|r| r.name.clone());
-        let known: BTreeSet<Arc<str>> = served.chain(self.holding.except.keys().cloned()).collect();
+        let known: BTreeSet<Arc<str>> = served.chain(self.holding.except.keys().cloned()).filter(|_| !fresh).collect();
         for name in known.iter().filter(|name| is_of(name, &before, &now)) {
             self.holding.forget(self.kind, name);
             self.again.remove(name);
@@ -243,13 +302,14 @@ impl Watch {
 
     /// Sends a resource again whatever the client has.
     pub(super) fn repeat(&mut self, name: &str) {
-        if let Some(name) = self.names.get(name) {
+        if let Some(name) = self.names.get(name).filter(|_| !self.fresh) {
             self.again.insert(name.clone());
         }
     }
 
     /// Sends everything again.
     pub(super) fn repeat_all(&mut self) {
+        self.unfold();
         let held = self.held();
         self.owed |= self.wildcard && self.roots.is_none();
         self.again.extend(self.names.iter().cloned().chain(held.iter().map(|r| r.name.clone())));
@@ -262,13 +322,16 @@ impl Watch {
 
     /// Whether there is nothing to say beyond what is under way.
     pub(super) fn is_planned(&self, config: &Arc<Config>) -> bool {
-        self.holding.is(config) && self.again.is_empty() && !self.owed
+        !self.fresh && self.holding.is(config) && self.again.is_empty() && !self.owed
     }
 
     /// Whether there may be something to say beyond what is under way, however the configuration was made.
     pub(super) fn differs(&self, config: &Arc<Config>) -> bool {
         !self.is_planned(config)
-            && (!self.again.is_empty() || self.owed || !config.changes(&self.holding.served, self.kind).is_empty())
+            && (self.fresh
+                || !self.again.is_empty()
+                || self.owed
+                || !config.changes(&self.holding.served, self.kind).is_empty())
     }
 
     /// Whether a response was sent and not answered.
@@ -278,7 +341,7 @@ impl Watch {
 
     /// The names in the response that is under way.
     pub(super) fn sending(&self) -> impl Iterator<Item = &str> {
-        self.flight.iter().flat_map(|f| &f.sent).map(|r| &*r.name)
+        self.flight.iter().flat_map(|f| f.sent.iter()).map(|r| &*r.name)
     }
 
     /// Whether a response is the newest one sent.
@@ -345,7 +408,8 @@ impl Watch {
                 None => {}
             }
         }
-        self.again.extend(flight.again.into_iter().filter(|name| !told || !flight.gone.contains(name)));
+        let again = flight.again.iter().chain(flight.first.iter());
+        self.again.extend(again.filter(|name| !told || !flight.gone.contains(name)).cloned());
     }
 
     fn refuse(&mut self, culprits: &[Arc<Resource>]) {
@@ -374,14 +438,22 @@ impl Watch {
         if self.flight.is_some() || self.is_planned(config) {
             return None;
         }
-        let plan = self.plan(config, may_remove);
         let before = self.holding.clone();
-        let again = std::mem::replace(&mut self.again, plan.later);
-        self.holding.advance(config, plan.kept);
-        plan.put.iter().for_each(|(new, old)| self.holding.replace(old, Some(new)));
-        plan.gone.iter().for_each(|(_, old)| self.holding.replace(old, None));
-        let sent: Vec<_> = plan.put.into_iter().map(|(resource, _)| resource).collect();
-        let gone: Vec<_> = plan.gone.into_iter().map(|(name, _)| name).collect();
+        let fresh = std::mem::take(&mut self.fresh);
+        let (sent, gone, again): (Arc<[_]>, Vec<_>, _) = if fresh {
+            let (sent, gone) = self.everything(config);
+            self.holding.advance(config, BTreeMap::new());
+            sent.iter().for_each(|new| self.holding.replace(&Has::Nothing, Some(new)));
+            (sent.into(), gone, std::mem::take(&mut self.again))
+        } else {
+            let plan = self.plan(config, may_remove);
+            let again = std::mem::replace(&mut self.again, plan.later);
+            self.holding.advance(config, plan.kept);
+            plan.put.iter().for_each(|(new, old)| self.holding.replace(old, Some(new)));
+            plan.gone.iter().for_each(|(_, old)| self.holding.replace(old, None));
+            let gone = plan.gone.into_iter().map(|(name, _)| name).collect();
+            (plan.put.into_iter().map(|(resource, _)| resource).collect(), gone, again)
+        };
         if self.again.is_empty() && self.holding.except.keys().all(|n| self.refused.contains_key(n)) {
             self.limit = None;
         }
@@ -401,7 +473,8 @@ impl Watch {
         let nonce = nonce();
         nonce.clone_into(&mut self.nonce_sent);
         let mixed = self.tells_absence() && !gone.is_empty();
-        self.flight = Some(Flight { nonce: nonce.clone(), sent, gone, before, again, mixed });
+        let first = if fresh { self.names.clone() } else { NameSet::default() };
+        self.flight = Some(Flight { nonce: nonce.clone(), sent, gone, before, again, first, mixed });
         let version = self.holding.version();
         Some(Response { type_url: self.kind.type_url().into(), nonce, version, resources, removed })
     }
@@ -420,18 +493,18 @@ impl Watch {
     fn content(
         &self,
         config: &Config,
-        sent: &[Arc<Resource>],
+        sent: &Arc<[Arc<Resource>]>,
         gone: &[Arc<str>],
-    ) -> (Vec<Arc<Resource>>, Vec<Arc<str>>) {
+    ) -> (Arc<[Arc<Resource>]>, Vec<Arc<str>>) {
         match self.variant {
-            Variant::Delta => (sent.to_vec(), gone.to_vec()),
-            Variant::Sotw if self.speaks_whole() => (self.whole(config), Vec::new()),
+            Variant::Delta => (sent.clone(), gone.to_vec()),
+            Variant::Sotw if self.speaks_whole() => (self.whole(config).into(), Vec::new()),
             // A cluster that waits for its endpoints holds up everything behind it, and this variant has no
             // other way to say that there are none.
             Variant::Sotw if self.tells_absence() => {
                 (sent.iter().cloned().chain(gone.iter().map(no_endpoints)).collect(), Vec::new())
             }
-            Variant::Sotw => (sent.to_vec(), Vec::new()),
+            Variant::Sotw => (sent.clone(), Vec::new()),
         }
     }
 
@@ -449,6 +522,27 @@ impl Watch {
     /// Everything that the client has, once it takes what is under way.
     pub(super) fn held(&self) -> Vec<Arc<Resource>> {
         self.whole(&self.holding.served)
+    }
+
+    /// All that a client is to be told that has nothing: what there is of what it asks for, and the names of the rest.
+    fn everything(&self, config: &Config) -> (Vec<Arc<Resource>>, Vec<Arc<str>>) {
+        let (mut sent, mut missing) = (Vec::new(), Vec::new());
+        if self.wildcard {
+            sent.extend(config.in_order(self.kind).into_iter().filter(|r| self.wants(&r.name)).cloned());
+        } else {
+            let mut there = config.in_order(self.kind).into_iter().peekable();
+            for name in self.names.iter() {
+                let is = |r: &&Arc<Resource>| Arc::ptr_eq(&r.name, name) || r.name == *name;
+                while there.next_if(|r| !is(r) && r.name < *name).is_some() {}
+                match there.next_if(is) {
+                    Some(resource) => sent.push(resource.clone()),
+                    None => missing.push(name.clone()),
+                }
+            }
+        }
+        let nowhere = self.again.iter().filter(|name| !self.names.contains(name));
+        missing.extend(nowhere.filter(|name| self.wants(name) && config.get(self.kind, name).is_none()).cloned());
+        (sent, missing)
     }
 
     fn plan(&mut self, config: &Config, may_remove: bool) -> Plan {
@@ -498,9 +592,4 @@ impl Watch {
 /// The route configuration that a virtual host is of, by its name.
 fn root(name: &str) -> Option<&str> {
     name.split_once('/').map(|(root, _)| root)
-}
-
-fn no_endpoints(cluster: &Arc<str>) -> Arc<Resource> {
-    let message = ClusterLoadAssignment { cluster_name: cluster.to_string(), ..Default::default() };
-    Arc::new(Resource::new(ResourceType::Endpoints, cluster.clone(), message.encode_to_vec(), Vec::new()))
 }

@@ -42,6 +42,8 @@ enum Step {
     Change(Vec<Op>),
     /// A proxy's stream is brought to the newest snapshot.
     Advance(u8),
+    /// All slots are brought to the newest snapshot, and the streams that this wakes are brought there.
+    Follow,
     /// A proxy takes the next response, or none if there is none.
     Take(u8),
     /// A proxy loses its stream and comes back.
@@ -56,6 +58,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => vec(op(), 1..4).prop_map(Step::Change),
         3 => any::<u8>().prop_map(Step::Advance),
+        3 => Just(Step::Follow),
         6 => any::<u8>().prop_map(Step::Take),
         1 => any::<u8>().prop_map(Step::Reconnect),
         1 => any::<u8>().prop_map(Step::Overdue),
@@ -103,6 +106,7 @@ impl Proxy {
     fn new(node: Node, variant: Variant, temper: Temper, engine: &Engine, snapshot: &Arc<Snapshot>) -> Self {
         let node = Arc::new(node);
         let mut lease = Lease::new(node.clone());
+        engine.seat(&lease);
         engine.advance(&mut lease, snapshot);
         let stream = Stream::new(lease.config().clone(), Arc::new(Metrics::default()));
         let mut proxy = Self {
@@ -196,6 +200,17 @@ impl Proxy {
         }
     }
 
+    /// Is brought to a snapshot if following woke it; otherwise there must be nothing new for it.
+    fn heed(&mut self, engine: &Engine, snapshot: &Arc<Snapshot>) {
+        match self.lease.was_woken() {
+            true => self.advance(engine, snapshot),
+            false => {
+                let full = Config::of(snapshot, &self.node, &Direct);
+                assert_eq!(everything(self.lease.config()), everything(&full), "{} was not woken", self.node.id);
+            }
+        }
+    }
+
     fn dislikes(&self, resource: &Resource) -> bool {
         self.temper != Temper::Takes && resource.version.is_multiple_of(5)
     }
@@ -285,7 +300,7 @@ impl Proxy {
         }
         let lost = |r: &&Arc<Resource>| kind == VHDS && !self.held[&RDS].contains_key(root(&r.name));
         assert!(response.resources.iter().find(lost).is_none(), "a virtual host came before its routes");
-        for resource in &response.resources {
+        for resource in response.resources.iter() {
             let repeated = held.get(&resource.name) == Some(resource) && !may_repeat.contains(&resource.name);
             assert!(!repeated, "{kind:?} {} was sent again unchanged", resource.name);
             assert!(asked.as_ref().is_none_or(|n| n.contains(&*resource.name)), "{} was not asked for", resource.name);
@@ -452,8 +467,14 @@ fn run(steps: Vec<Step>, tempers: [Temper; 5]) {
             Proxy::new(node, variant, temper, &engine, &snapshot)
         })
         .collect();
+    let mut followed = snapshot.clone();
     for step in steps {
         match step {
+            Step::Follow => {
+                engine.follow(&followed, &snapshot);
+                followed = snapshot.clone();
+                proxies.iter_mut().for_each(|proxy| proxy.heed(&engine, &snapshot));
+            }
             Step::Change(ops) => snapshot = Arc::new(snapshot.apply(ops.iter().map(Op::change))),
             Step::Advance(i) => proxies[usize::from(i) % 5].advance(&engine, &snapshot),
             Step::Take(i) => drop(proxies[usize::from(i) % 5].take()),
@@ -486,8 +507,7 @@ fn run(steps: Vec<Step>, tempers: [Temper; 5]) {
         assert!(!proxy.stream.is_waiting(), "nothing is left to wait for");
         proxy.check(&full);
     }
-    let leases: Vec<_> = proxies.iter().map(|p| &p.lease).collect();
-    assert!(engine.parts() <= leases.len() * crate::translate::PartKind::ALL.len(), "what nobody holds is forgotten");
+    assert!(engine.parts() <= proxies.len() * crate::translate::PartKind::ALL.len(), "what nobody holds is forgotten");
 }
 
 fn cases(number: u32) -> ProptestConfig {
