@@ -22,13 +22,13 @@ build: tools ## the release binary: target/release/mainsheet
 
 test: tools opa lint ## all tests: formatting, lints, unit tests, goldens, real Envoys, the demo
 	$(CARGO) build --locked --bins --examples
-	$(CARGO) test --locked --lib --examples
+	$(CARGO) test --locked --lib --examples --test cost
 	$(CARGO) test --locked --test mesh
 	@$(MAKE) --no-print-directory cluster-test
 	@$(CARGO) run --quiet --locked --example demo
 
 unit: ## the tests that need no Envoy and no root
-	$(CARGO) test --locked --lib
+	$(CARGO) test --locked --lib --test cost
 
 mesh: tools opa ## the tests with real Envoys alone
 	$(CARGO) build --locked --bins --examples
@@ -58,6 +58,7 @@ cluster-tools: ## build a real Kubernetes from its Go modules, for tests (root; 
 	@tests/cluster/build.sh
 
 bench: tools ## what pushes cost on meshes of growing size, certificates beside their signatures, and an agent beside its Envoy
+	$(CARGO) bench --locked --bench translate
 	$(CARGO) bench --locked --bench push
 	$(CARGO) bench --locked --bench sign
 	$(CARGO) build --locked --release --example echo

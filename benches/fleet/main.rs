@@ -10,9 +10,13 @@ mod table;
 #[path = "../mesh/world.rs"]
 mod world;
 
+mod bare;
+mod mark;
 mod mesh;
+mod plot;
 mod process;
 mod proxies;
+mod results;
 mod server;
 
 use anyhow::{Context as _, Result, bail};
@@ -23,18 +27,21 @@ use mainsheet::{
     plan::World,
     xds::{Engine, Lease},
 };
+use mark::Mark;
 use mesh::{Mesh, Step};
 use process::{Used, forget_peak, used};
-use proxies::{Held, Mark, Proxy, Shared, Way};
+use proxies::{Held, Proxy, Shared, Way};
+use results::Results;
 use serde_json::Value;
 use server::Server;
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
-use table::{Cell, Table};
+use table::Table;
+use tokio::task::JoinHandle;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use world::Shape;
 
@@ -106,6 +113,24 @@ struct Options {
     /// While so many endpoints change a second, one more is waited for.
     #[arg(long, value_delimiter = ',')]
     churn: Vec<u32>,
+    /// The control plane is killed and started again, and all proxies come back with what they have.
+    #[arg(long, conflicts_with = "addr")]
+    restart: bool,
+    /// What the first proxy is sent is sent to all by a server that does nothing else, too.
+    #[arg(long, conflicts_with = "sotw")]
+    alone: bool,
+    /// Do all of it for each of these numbers of services, and tell how the figures grow.
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["addr", "dir"])]
+    each_services: Vec<usize>,
+    /// Do all of it for each of these numbers of proxies, and tell how the figures grow.
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["addr", "dir", "each_services"])]
+    each_clients: Vec<usize>,
+    /// Where drawings of that go.
+    #[arg(long)]
+    plots: Option<PathBuf>,
+    /// Be that server, with the messages of this file.
+    #[arg(long, hide = true, requires = "addr")]
+    bare: Option<PathBuf>,
     /// Seconds to wait for all to have everything, and for a step.
     #[arg(long, default_value_t = 120)]
     patience: u64,
@@ -119,38 +144,65 @@ struct Options {
 
 fn main() -> Result<()> {
     let options = Options::parse();
+    if let (Some(recorded), Some(address)) = (&options.bare, &options.addr) {
+        return bare::serve(recorded, address.parse()?);
+    }
+    let (over, sizes) = match (&options.each_services[..], &options.each_clients[..]) {
+        ([], []) => return once(&options).map(drop),
+        ([], clients) => ("clients", clients),
+        (services, _) => ("services", services),
+    };
+    let mut curves = plot::Curves::default();
+    for size in sizes {
+        eprintln!("… {size} {over}");
+        let mut one = options.clone();
+        match over {
+            "clients" => one.clients = *size,
+            _ => one.services = *size,
+        }
+        curves.add(*size, &once(&one)?);
+    }
+    for (name, exponent) in curves.exponents() {
+        println!("{name} grows as {over} to the power of {exponent:.2}");
+    }
+    options.plots.iter().try_for_each(|to| curves.draw(over, to))?;
+    Ok(())
+}
+
+/// Does all of it, and returns the figures by name.
+fn once(options: &Options) -> Result<BTreeMap<String, f64>> {
     let scratch = std::env::temp_dir().join(format!("mainsheet-fleet-{}", std::process::id()));
     let dir = options.dir.clone().unwrap_or_else(|| scratch.join("mesh"));
     std::fs::create_dir_all(&dir)?;
-    let result = run(&options, dir, &scratch);
+    let result = run(options, dir, &scratch);
     if options.dir.is_none() && result.is_ok() {
         std::fs::remove_dir_all(&scratch)?;
     }
     result
 }
 
-fn run(options: &Options, dir: PathBuf, scratch: &std::path::Path) -> Result<()> {
+fn run(options: &Options, dir: PathBuf, scratch: &Path) -> Result<BTreeMap<String, f64>> {
     let mesh = mesh_of(options, dir);
     let objects = mesh.write()?;
     if options.write {
         println!("{objects} objects are in {}", mesh.dir.display());
-        return Ok(());
+        return Ok(BTreeMap::new());
     }
     std::fs::create_dir_all(scratch)?;
-    let server = match &options.addr {
+    let mut server = match &options.addr {
         Some(address) => Server::elsewhere(address.clone(), options.pid),
         None => Server::start(&mesh.dir, &scratch.join("mainsheet.log"))?,
     };
     let mut results = Results::new();
     results.start(options, objects, &server);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let run = Run { options, mesh: &mesh, server: &server, shared: Shared::new() };
-    runtime.block_on(run.measure(&mut results))?;
+    let mut run = Run { options, mesh: &mesh, server: &mut server, shared: Shared::new() };
+    runtime.block_on(run.measure(&mut results, scratch))?;
     match options.json {
         true => println!("{:#}", Value::Array(results.tables().map(Table::json).into())),
         false => results.tables().into_iter().for_each(|table| println!("{table}")),
     }
-    Ok(())
+    Ok(results.figures)
 }
 
 fn mesh_of(options: &Options, dir: PathBuf) -> Mesh {
@@ -169,36 +221,23 @@ fn mesh_of(options: &Options, dir: PathBuf) -> Mesh {
 struct Run<'a> {
     options: &'a Options,
     mesh: &'a Mesh,
-    server: &'a Server,
+    server: &'a mut Server,
     shared: Arc<Shared>,
 }
 
 impl Run<'_> {
     /// Connects the proxies, does the steps, and compares what the proxies hold.
-    async fn measure(&self, results: &mut Results) -> Result<()> {
-        let Self { options, mesh, server, shared } = self;
-        forget_peak(server.pid);
-        let before = Before::now(server);
+    async fn measure(&mut self, results: &mut Results, scratch: &Path) -> Result<()> {
+        let (options, mesh) = (self.options, self.mesh);
+        forget_peak(self.server.pid);
+        let before = Before::now(self.server);
         let nodes: Vec<Value> = (0..options.clients).map(|n| mesh.sidecar(n)).collect();
-        let ways = ways(options, server)?;
-        let mut held = Vec::new();
-        let mut tasks = Vec::new();
-        for (at, node) in nodes.iter().enumerate() {
-            let node = if options.whole_routes { node.clone() } else { as_envoy(node.clone()) };
-            let node = mainsheet::pb::from_json(node).map_err(anyhow::Error::msg)?;
-            let proxy = Proxy::new(at, node, ways[at % ways.len()].clone(), shared.clone());
-            held.push(proxy.held());
-            tasks.push(tokio::spawn(proxy.run()));
+        if options.alone {
+            self.shared.record();
         }
-        while shared.ready() < options.clients {
-            if before.at.elapsed() > self.patience() {
-                bail!("{} of {} proxies have everything: {:?}", shared.ready(), options.clients, shared.failures());
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-        let all = before.at.elapsed().as_secs_f64();
-        shared.quiet(Duration::from_millis(500), self.patience()).await;
-        results.connect(options.clients, all, &outcome(&before, server, shared, Vec::new()));
+        let (mut tasks, held) = connect(options, &nodes, self.server, &self.shared)?;
+        self.all_have_everything("connect", &before, results).await?;
+        let recorded = self.shared.recorded();
         let mut round = 1;
         for step in &options.steps {
             let mut rounds = Vec::new();
@@ -208,18 +247,54 @@ impl Run<'_> {
             }
             results.step(&format!("{step:?}").to_lowercase(), rounds);
         }
+        if options.restart {
+            // Those that come back at once are counted, too.
+            self.shared.start_again();
+            self.shared.take();
+            self.server.restart()?;
+            // It is not counted what the start itself costs: that has its own table.
+            let before = Before::now(self.server);
+            self.all_have_everything("come back", &before, results).await?;
+            self.shared.start_again();
+        }
         for rate in &options.churn {
             let one = self.while_others_change(*rate, round).await?;
             round += 1;
             results.step(&format!("pod, {rate} others a second"), vec![one]);
         }
-        shared.quiet(Duration::from_millis(500), self.patience()).await;
-        let failures = shared.failures();
+        self.shared.quiet(Duration::from_millis(500), self.patience()).await;
+        let failures = self.shared.failures();
         if !failures.is_empty() {
             bail!("connections ended: {failures:?}");
         }
         tasks.iter().for_each(tokio::task::JoinHandle::abort);
-        compare(options, mesh, &nodes, &held)
+        compare(options, mesh, &nodes, &held)?;
+        if options.alone {
+            let file = scratch.join("recorded");
+            bare::write(&recorded, &file)?;
+            *self.server = Server::bare(&file)?;
+            self.shared = Shared::new();
+            let before = Before::now(self.server);
+            (tasks, _) = connect(options, &nodes, self.server, &self.shared)?;
+            self.all_have_everything("the same, sent alone", &before, results).await?;
+            tasks.iter().for_each(tokio::task::JoinHandle::abort);
+        }
+        Ok(())
+    }
+
+    /// Waits until all proxies have all that they asked for, and notes what it took.
+    async fn all_have_everything(&self, what: &str, before: &Before, results: &mut Results) -> Result<()> {
+        let Self { options, server, shared, .. } = self;
+        while shared.ready() < options.clients {
+            if before.at.elapsed() > self.patience() {
+                bail!("{} of {} proxies have everything: {:?}", shared.ready(), options.clients, shared.failures());
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let all = before.at.elapsed().as_secs_f64();
+        shared.quiet(Duration::from_millis(500), self.patience()).await;
+        results.connect(what, options.clients, all, before, &outcome(before, server, shared, Vec::new()));
+        Ok(())
     }
 
     fn patience(&self) -> Duration {
@@ -279,6 +354,22 @@ impl Run<'_> {
         seconds.sort_by(f64::total_cmp);
         Ok(outcome(&before, server, shared, seconds))
     }
+}
+
+type Fleet = (Vec<JoinHandle<()>>, Vec<Arc<Mutex<Held>>>);
+
+/// Lets all proxies connect, and returns where each keeps what it holds.
+fn connect(options: &Options, nodes: &[Value], server: &Server, shared: &Arc<Shared>) -> Result<Fleet> {
+    let ways = ways(options, server)?;
+    let (mut tasks, mut all) = (Vec::new(), Vec::new());
+    for (at, node) in nodes.iter().enumerate() {
+        let node = if options.whole_routes { node.clone() } else { as_envoy(node.clone()) };
+        let node = mainsheet::pb::from_json(node).map_err(anyhow::Error::msg)?;
+        let proxy = Proxy::new(at, node, ways[at % ways.len()].clone(), shared.clone());
+        all.push(proxy.held());
+        tasks.push(tokio::spawn(proxy.run()));
+    }
+    Ok((tasks, all))
 }
 
 /// The node as an Envoy says it, which also says what it is built from.
@@ -360,7 +451,8 @@ fn compare(options: &Options, mesh: &Mesh, nodes: &[Value], held: &[Arc<Mutex<He
         for kind in [ResourceType::Cluster, ResourceType::Endpoints, ResourceType::Listener] {
             let whole: BTreeMap<&str, u64> =
                 lease.config().all(kind).map(|r| (&*r.name, fingerprint_bytes(&r.body))).collect();
-            let own: BTreeMap<&str, u64> = held[kind as usize].iter().map(|(name, print)| (&**name, *print)).collect();
+            let own: BTreeMap<&str, u64> =
+                held[kind as usize].iter().map(|(name, (print, _))| (&**name, *print)).collect();
             if let Some((name, _)) = own.iter().find(|(name, print)| whole.get(*name) != Some(*print)) {
                 bail!("{id} holds another {name} than there is");
             }
@@ -371,7 +463,7 @@ fn compare(options: &Options, mesh: &Mesh, nodes: &[Value], held: &[Arc<Mutex<He
             }
         }
         for kind in [ResourceType::Route, ResourceType::VirtualHost] {
-            for (name, print) in &held[kind as usize] {
+            for (name, (print, _)) in &held[kind as usize] {
                 let there = lease.config().get(kind, name).map(|r| fingerprint_bytes(&r.body));
                 if there.is_some_and(|whole| whole != *print) {
                     bail!("{id} holds another {name} than there is");
@@ -381,125 +473,4 @@ fn compare(options: &Options, mesh: &Mesh, nodes: &[Value], held: &[Arc<Mutex<He
     }
     eprintln!("all {} proxies hold what a translation from nothing gives", nodes.len());
     Ok(())
-}
-
-struct Results {
-    start: Table,
-    connect: Table,
-    steps: Table,
-}
-
-impl Results {
-    fn new() -> Self {
-        Self {
-            start: Table::new(
-                "The control plane starts",
-                &["services", "endpoints", "objects", "ready after", "cpu", "resident", "peak"],
-            ),
-            connect: Table::new(
-                "The proxies connect and get everything",
-                &[
-                    "proxies",
-                    "all after",
-                    "messages",
-                    "resources",
-                    "received",
-                    "cpu",
-                    "cpu a proxy",
-                    "cpu a GB",
-                    "resident",
-                    "peak",
-                    "cpu of the proxies",
-                ],
-            ),
-            steps: Table::new(
-                "Something changes (the middle of the rounds)",
-                &[
-                    "change",
-                    "seen by",
-                    "p50",
-                    "p99",
-                    "last",
-                    "messages",
-                    "resources",
-                    "received",
-                    "cpu",
-                    "peak",
-                    "cpu of the proxies",
-                ],
-            ),
-        }
-    }
-
-    fn tables(&self) -> [&Table; 3] {
-        [&self.start, &self.connect, &self.steps]
-    }
-
-    fn start(&mut self, options: &Options, objects: usize, server: &Server) {
-        let now = used(server.pid);
-        self.start.row(vec![
-            Cell::Count(options.services as u64),
-            Cell::Count(options.endpoints as u64),
-            Cell::Count(objects as u64),
-            Cell::Seconds(server.ready_after.map_or(0.0, |d| d.as_secs_f64())),
-            Cell::Seconds(now.cpu),
-            memory(now.resident),
-            memory(now.peak),
-        ]);
-    }
-
-    fn connect(&mut self, clients: usize, all: f64, outcome: &Outcome) {
-        let (total, cpu) = (total(&outcome.received), outcome.server);
-        self.connect.row(vec![
-            Cell::Count(clients as u64),
-            Cell::Seconds(all),
-            Cell::Count(total.messages),
-            Cell::Count(total.resources),
-            memory(total.bytes),
-            Cell::Seconds(cpu),
-            Cell::Seconds(cpu / clients as f64),
-            Cell::Seconds(cpu / (total.bytes.max(1) as f64 / 1e9)),
-            memory(outcome.resident),
-            memory(outcome.peak),
-            Cell::Seconds(outcome.own),
-        ]);
-    }
-
-    fn step(&mut self, name: &str, mut rounds: Vec<Outcome>) {
-        rounds.sort_by(|a, b| a.server.total_cmp(&b.server));
-        let middle = rounds.swap_remove(rounds.len() / 2);
-        let at = |part: f64| {
-            let last = middle.seconds.len().checked_sub(1)?;
-            Some(middle.seconds[((last + 1) as f64 * part).ceil() as usize - 1])
-        };
-        let seconds = |part| at(part).map_or(Cell::Text("-".into()), Cell::Seconds);
-        let total = total(&middle.received);
-        let by_kind: Vec<String> = middle.received.iter().map(|(kind, r)| format!("{kind} {}", r.messages)).collect();
-        self.steps.row(vec![
-            Cell::Text(name.to_owned()),
-            Cell::Count(middle.seconds.len() as u64),
-            seconds(0.5),
-            seconds(0.99),
-            seconds(1.0),
-            Cell::Text(by_kind.join(" ")),
-            Cell::Count(total.resources + total.removed),
-            Cell::Count(total.bytes),
-            Cell::Seconds(middle.server),
-            memory(middle.peak),
-            Cell::Seconds(middle.own),
-        ]);
-    }
-}
-
-fn memory(bytes: u64) -> Cell {
-    Cell::Memory(i64::try_from(bytes).unwrap_or(i64::MAX))
-}
-
-fn total(received: &BTreeMap<&'static str, proxies::Received>) -> proxies::Received {
-    received.values().fold(proxies::Received::default(), |all, one| proxies::Received {
-        messages: all.messages + one.messages,
-        resources: all.resources + one.resources,
-        removed: all.removed + one.removed,
-        bytes: all.bytes + one.bytes,
-    })
 }

@@ -1,6 +1,7 @@
 //! Proxies that subscribe as Envoy does, over real connections: clusters first, then their endpoints, listeners once
 //! the clusters are warm, and the routes that the listeners name. They keep what they are served as fingerprints.
 
+use crate::mark::Mark;
 use mainsheet::{
     id::{ResourceType, fingerprint_bytes},
     pb::envoy::{
@@ -17,7 +18,7 @@ use mainsheet::{
             HttpConnectionManager, http_connection_manager::RouteSpecifier,
         },
         service::discovery::v3::{
-            DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+            self as pb, DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
             aggregated_discovery_service_client::AggregatedDiscoveryServiceClient as Ads,
         },
     },
@@ -31,7 +32,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, metadata::AsciiMetadataValue, transport::Channel};
 
@@ -51,55 +52,6 @@ pub(crate) struct Received {
     pub(crate) bytes: u64,
 }
 
-/// What all proxies wait for: a resource of a type whose name has a text in it.
-#[derive(Debug)]
-pub(crate) struct Mark {
-    kinds: Vec<ResourceType>,
-    name: String,
-    armed: Instant,
-    /// When each proxy had answered it, in nanoseconds after; 0 for not yet.
-    seen: Vec<AtomicU64>,
-    left: AtomicUsize,
-    done: Notify,
-}
-
-impl Mark {
-    /// A mark that so many proxies are to see from now on.
-    pub(crate) fn new(proxies: usize, kinds: &[ResourceType], name: &str) -> Arc<Self> {
-        Arc::new(Self {
-            kinds: kinds.to_vec(),
-            name: name.to_owned(),
-            armed: Instant::now(),
-            seen: std::iter::repeat_with(AtomicU64::default).take(proxies).collect(),
-            left: AtomicUsize::new(proxies),
-            done: Notify::new(),
-        })
-    }
-
-    fn is_in(&self, kind: ResourceType, names: &[&str]) -> bool {
-        self.kinds.contains(&kind) && names.iter().any(|name| name.contains(&self.name))
-    }
-
-    fn see(&self, proxy: usize) {
-        let after = u64::try_from(self.armed.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        if self.seen[proxy].compare_exchange(0, after, Relaxed, Relaxed).is_ok() && self.left.fetch_sub(1, Relaxed) == 1
-        {
-            self.done.notify_one();
-        }
-    }
-
-    /// Waits until all have seen it, or for so long. Returns the seconds that each of those that did took, sorted.
-    pub(crate) async fn wait(&self, at_most: Duration) -> Vec<f64> {
-        if self.left.load(Relaxed) > 0 {
-            let _ = tokio::time::timeout(at_most, self.done.notified()).await;
-        }
-        let seen = self.seen.iter().map(|s| s.load(Relaxed)).filter(|s| *s > 0);
-        let mut seconds: Vec<f64> = seen.map(|nanos| nanos as f64 / 1e9).collect();
-        seconds.sort_by(f64::total_cmp);
-        seconds
-    }
-}
-
 /// What the proxies of a run have in common.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -111,6 +63,10 @@ pub(crate) struct Shared {
     ready: AtomicUsize,
     /// The names of endpoints or routes that a resource asks for, by its fingerprint.
     asks: Mutex<HashMap<u64, Arc<[Arc<str>]>>>,
+    /// Texts that many proxies keep, once.
+    texts: Mutex<HashSet<Arc<str>>>,
+    /// What the first proxy is sent, while it is to be recorded.
+    recorded: Mutex<Option<Vec<Bytes>>>,
 }
 
 impl Shared {
@@ -124,6 +80,8 @@ impl Shared {
             failures: Mutex::default(),
             ready: AtomicUsize::default(),
             asks: Mutex::default(),
+            texts: Mutex::default(),
+            recorded: Mutex::default(),
         })
     }
 
@@ -144,6 +102,32 @@ impl Shared {
     /// How many proxies have all that they asked for.
     pub(crate) fn ready(&self) -> usize {
         self.ready.load(Relaxed)
+    }
+
+    /// Forgets which proxies have all, and which connections ended: all are about to connect again.
+    pub(crate) fn start_again(&self) {
+        self.ready.store(0, Relaxed);
+        lock(&self.failures).clear();
+    }
+
+    /// Keeps from now on what the first proxy is sent.
+    pub(crate) fn record(&self) {
+        *lock(&self.recorded) = Some(Vec::new());
+    }
+
+    /// What the first proxy was sent.
+    pub(crate) fn recorded(&self) -> Vec<Bytes> {
+        lock(&self.recorded).take().unwrap_or_default()
+    }
+
+    fn text(&self, text: &str) -> Arc<str> {
+        let mut texts = lock(&self.texts);
+        if let Some(known) = texts.get(text) {
+            return known.clone();
+        }
+        let text: Arc<str> = text.into();
+        texts.insert(text.clone());
+        text
     }
 
     /// Connections that ended, by what was said.
@@ -241,15 +225,15 @@ pub(crate) struct Proxy {
     held: Arc<Mutex<Held>>,
 }
 
-/// What a proxy holds: the fingerprint of each resource.
-pub(crate) type Held = [HashMap<Arc<str>, u64>; KINDS];
+/// What a proxy holds: the fingerprint of each resource, and its version where it came with one.
+pub(crate) type Held = [HashMap<Arc<str>, (u64, Arc<str>)>; KINDS];
 
-/// A response of either variant: type, nonce, version, resources by name with their bodies, and names that are gone.
+/// A response of either variant: type, nonce, version, resources with name, version and body, and names that are gone.
 struct Response {
     kind: ResourceType,
     nonce: String,
     version: String,
-    resources: Vec<(Arc<str>, Bytes)>,
+    resources: Vec<(Arc<str>, Arc<str>, Bytes)>,
     removed: Vec<String>,
     bytes: usize,
 }
@@ -264,6 +248,8 @@ struct Asked {
     names: Vec<String>,
     new: Vec<String>,
     old: Vec<String>,
+    /// What it has from before, with versions.
+    had: BTreeMap<String, String>,
 }
 
 /// What a stream knows of a type.
@@ -292,9 +278,8 @@ impl Proxy {
     /// jitter).
     pub(crate) async fn run(self) {
         let mut tries = 0u32;
-        let mut was_ready = false;
         loop {
-            let error = match self.stream(&mut was_ready).await {
+            let error = match self.stream(&mut false).await {
                 Ok(()) => "the stream ended".to_owned(),
                 Err(status) => format!("{:?}: {}", status.code(), status.message()),
             };
@@ -324,16 +309,23 @@ impl Proxy {
             type_url: asked.kind.map(ResourceType::type_url).unwrap_or_default().to_owned(),
             resource_names_subscribe: asked.new,
             resource_names_unsubscribe: asked.old,
+            initial_resource_versions: asked.had,
             response_nonce: asked.nonce,
             ..Default::default()
         };
         let mut conversation = Conversation::new(self);
-        send(&sender, say(conversation.open())).await;
+        for asked in conversation.open(true) {
+            send(&sender, say(asked)).await;
+        }
         let mut responses =
             ads.delta_aggregated_resources(self.request(ReceiverStream::new(requests))).await?.into_inner();
+        conversation.tell(was_ready);
         while let Some(response) = responses.message().await? {
+            if let Some(recorded) = lock(&self.shared.recorded).as_mut().filter(|_| self.at == 0) {
+                recorded.push(response.encode_to_vec().into());
+            }
             let bytes = response.encoded_len();
-            let Some(response) = of_delta(response, bytes) else { continue };
+            let Some(response) = of_delta(response, bytes, &self.shared) else { continue };
             for asked in conversation.take(response, true) {
                 send(&sender, say(asked)).await;
             }
@@ -354,7 +346,9 @@ impl Proxy {
             ..Default::default()
         };
         let mut conversation = Conversation::new(self);
-        send(&sender, say(conversation.open())).await;
+        for asked in conversation.open(false) {
+            send(&sender, say(asked)).await;
+        }
         let mut responses =
             ads.stream_aggregated_resources(self.request(ReceiverStream::new(requests))).await?.into_inner();
         while let Some(response) = responses.message().await? {
@@ -382,12 +376,13 @@ async fn send<T>(to: &mpsc::Sender<T>, request: T) {
     let _ = to.send(request).await;
 }
 
-fn of_delta(response: DeltaDiscoveryResponse, bytes: usize) -> Option<Response> {
+fn of_delta(response: DeltaDiscoveryResponse, bytes: usize, shared: &Shared) -> Option<Response> {
+    let resource = |r: pb::Resource| Some((shared.text(&r.name), shared.text(&r.version), r.resource?.value));
     Some(Response {
         kind: ResourceType::of_url(&response.type_url)?,
         nonce: response.nonce,
         version: response.system_version_info,
-        resources: response.resources.into_iter().filter_map(|r| Some((r.name.into(), r.resource?.value))).collect(),
+        resources: response.resources.into_iter().filter_map(resource).collect(),
         removed: response.removed_resources,
         bytes,
     })
@@ -395,7 +390,7 @@ fn of_delta(response: DeltaDiscoveryResponse, bytes: usize) -> Option<Response> 
 
 fn of_whole(response: DiscoveryResponse, bytes: usize) -> Option<Response> {
     let kind = ResourceType::of_url(&response.type_url)?;
-    let resources = response.resources.into_iter().filter_map(|any| Some((named(&any.value)?, any.value)));
+    let resources = response.resources.into_iter().filter_map(|any| Some((named(&any.value)?, "".into(), any.value)));
     Some(Response {
         kind,
         nonce: response.nonce,
@@ -424,13 +419,33 @@ struct Conversation<'a> {
 
 impl<'a> Conversation<'a> {
     fn new(proxy: &'a Proxy) -> Self {
-        *lock(&proxy.held) = Held::default();
         Self { proxy, standing: Default::default() }
     }
 
-    fn open(&mut self) -> Asked {
-        self.standing[ResourceType::Cluster as usize].asked = true;
-        Asked { kind: Some(ResourceType::Cluster), ..Asked::default() }
+    /// What is asked first: for clusters; or for everything that the proxy has, where it has been connected before and
+    /// can say so.
+    fn open(&mut self, delta: bool) -> Vec<Asked> {
+        use ResourceType::{Cluster, Endpoints, Listener, Route, VirtualHost};
+        let mut held = lock(&self.proxy.held);
+        if !delta || held[Cluster as usize].is_empty() {
+            *held = Held::default();
+            self.standing[Cluster as usize].asked = true;
+            return vec![Asked { kind: Some(Cluster), ..Asked::default() }];
+        }
+        let mut out = Vec::new();
+        for kind in [Cluster, Endpoints, Listener, Route, VirtualHost] {
+            let (held, standing) = (&held[kind as usize], &mut self.standing[kind as usize]);
+            if held.is_empty() {
+                continue;
+            }
+            (standing.asked, standing.answered) = (true, true);
+            let named = matches!(kind, Endpoints | Route);
+            standing.wanted.extend(held.keys().filter(|_| named).cloned());
+            let new = standing.wanted.iter().map(ToString::to_string).collect();
+            let had = held.iter().map(|(name, (_, version))| (name.to_string(), version.to_string())).collect();
+            out.push(Asked { kind: Some(kind), new, had, ..Asked::default() });
+        }
+        out
     }
 
     /// Takes a response; returns what is to be said: that it was taken, and then what follows from it.
@@ -449,13 +464,13 @@ impl<'a> Conversation<'a> {
             if !delta && kind.has_wildcard() {
                 held.clear();
             }
-            for (name, body) in &resources {
+            for (name, version, body) in &resources {
                 let print = fingerprint_bytes(body);
                 standing.pending.remove(name);
                 if matches!(kind, Cluster | Listener | Route) {
                     wanted.extend(shared.asks(kind, print, body).iter().cloned());
                 }
-                held.insert(name.clone(), print);
+                held.insert(name.clone(), (print, version.clone()));
             }
             for name in &removed {
                 held.remove(name.as_str());
@@ -465,7 +480,7 @@ impl<'a> Conversation<'a> {
         let names = standing.wanted.iter().map(ToString::to_string).collect();
         let mut out = vec![Asked { kind: Some(kind), nonce, version, names, ..Asked::default() }];
         if let Some(mark) = lock(&shared.mark).as_ref() {
-            let names: Vec<&str> = resources.iter().map(|(name, _)| &**name).collect();
+            let names: Vec<&str> = resources.iter().map(|(name, ..)| &**name).collect();
             if mark.is_in(kind, &names) {
                 mark.see(self.proxy.at);
             }
@@ -482,7 +497,7 @@ impl<'a> Conversation<'a> {
                 out.extend((!asked).then(|| Asked { kind: Some(VirtualHost), ..Asked::default() }));
             }
             VirtualHost => {
-                let names = resources.iter().map(|(name, _)| &**name).chain(removed.iter().map(String::as_str));
+                let names = resources.iter().map(|(name, ..)| &**name).chain(removed.iter().map(String::as_str));
                 let roots: BTreeSet<&str> = names.filter_map(|name| Some(name.split_once('/')?.0)).collect();
                 self.standing[VirtualHost as usize].pending.retain(|root| !roots.contains(&**root));
             }
@@ -529,6 +544,7 @@ impl<'a> Conversation<'a> {
             names: standing.wanted.iter().map(ToString::to_string).collect(),
             new: texts(new),
             old: texts(old),
+            had: BTreeMap::new(),
         })
     }
 

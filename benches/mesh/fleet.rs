@@ -6,7 +6,7 @@ use mainsheet::{
     snapshot::Snapshot,
     xds::{
         Engine, Lease, Metrics,
-        stream::{Names, Request, Response, Stream},
+        stream::{Names, Request, Response, Sets, Stream},
     },
 };
 use std::sync::Arc;
@@ -17,7 +17,10 @@ pub(crate) struct Fleet {
     engine: Engine,
     metrics: Arc<Metrics>,
     proxies: Vec<(Lease, Stream)>,
+    at: Arc<Snapshot>,
+    sets: Arc<Sets>,
     sent: Sent,
+    woken: u64,
 }
 
 /// What was sent, to all proxies together.
@@ -42,6 +45,8 @@ pub(crate) struct Counts {
     pub(crate) rendered: u64,
     /// Units built.
     pub(crate) units: u64,
+    /// Proxies whose streams had to look whether there is something for them.
+    pub(crate) woken: u64,
 }
 
 impl Fleet {
@@ -49,11 +54,14 @@ impl Fleet {
     pub(crate) fn connect(nodes: impl IntoIterator<Item = Node>, snapshot: &Arc<Snapshot>) -> Self {
         let metrics = Arc::new(Metrics::default());
         let engine = Engine::new(metrics.clone());
-        let mut fleet = Self { engine, metrics, proxies: Vec::new(), sent: Sent::default() };
+        let (at, sets, sent) = (snapshot.clone(), Arc::default(), Sent::default());
+        let mut fleet = Self { engine, metrics, proxies: Vec::new(), at, sets, sent, woken: 0 };
         for node in nodes {
             let mut lease = Lease::new(Arc::new(node));
+            fleet.engine.seat(&lease);
             fleet.engine.advance(&mut lease, snapshot);
-            let mut stream = Stream::new(lease.config().clone(), fleet.metrics.clone());
+            let config = lease.config().clone();
+            let mut stream = Stream::sharing(config, fleet.metrics.clone(), fleet.sets.clone());
             for kind in [ResourceType::Cluster, ResourceType::Endpoints, ResourceType::Listener, ResourceType::Route] {
                 let names = match kind.has_wildcard() {
                     true => Vec::new(),
@@ -67,10 +75,12 @@ impl Fleet {
         fleet
     }
 
-    /// Brings every proxy to a snapshot.
+    /// Brings every proxy to a snapshot that is served something else by it.
     pub(crate) fn push(&mut self, snapshot: &Arc<Snapshot>) {
+        self.woken += self.engine.follow(&self.at, snapshot) as u64;
+        self.at = snapshot.clone();
         for (lease, stream) in &mut self.proxies {
-            if self.engine.advance(lease, snapshot) {
+            if lease.was_woken() && self.engine.advance(lease, snapshot) {
                 let responses = stream.on_config(lease.config().clone());
                 self.sent.take(stream, responses);
             }
@@ -81,7 +91,7 @@ impl Fleet {
     pub(crate) fn counts(&self) -> Counts {
         let rendered = self.metrics.rendered.get();
         let selected = rendered + self.metrics.cache_hits.get();
-        Counts { sent: self.sent, selected, rendered, units: self.metrics.units_built.get() }
+        Counts { sent: self.sent, selected, rendered, units: self.metrics.units_built.get(), woken: self.woken }
     }
 }
 
@@ -116,6 +126,7 @@ impl std::ops::Sub for Counts {
             selected: self.selected - before.selected,
             rendered: self.rendered - before.rendered,
             units: self.units - before.units,
+            woken: self.woken - before.woken,
         }
     }
 }

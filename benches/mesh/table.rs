@@ -20,7 +20,7 @@ pub(crate) enum Cell {
     Count(u64),
     /// Seconds, shown as milliseconds.
     Seconds(f64),
-    /// Bytes, shown as MiB.
+    /// Bytes, shown as MiB or KiB.
     Memory(i64),
 }
 
@@ -63,6 +63,7 @@ impl fmt::Display for Cell {
             Self::Text(text) => f.pad(text),
             Self::Count(count) => f.pad(&grouped(*count)),
             Self::Seconds(seconds) => f.pad(&format!("{:.*} ms", if *seconds < 0.01 { 3 } else { 0 }, seconds * 1e3)),
+            Self::Memory(bytes) if bytes.abs() < 1 << 20 => f.pad(&format!("{:.1} KiB", *bytes as f64 / 1024.0)),
             Self::Memory(bytes) => f.pad(&format!("{:.1} MiB", *bytes as f64 / f64::from(1 << 20))),
         }
     }
