@@ -232,7 +232,7 @@ impl Stream {
     /// lost, and with it they go. Envoy says nothing of that itself (`GrpcMuxImpl` subscribes to the type once).
     fn follow_routes(&mut self) {
         let [_, _, _, Some(routes), Some(hosts), ..] = &mut self.watches else { return };
-        hosts.set_roots(routes.had(), &self.config);
+        hosts.set_roots(routes.had());
     }
 
     /// The endpoints of clusters that are sent are sent after them.

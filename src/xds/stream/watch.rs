@@ -66,6 +66,8 @@ pub(super) struct Watch {
     fresh: bool,
     /// Of virtual hosts: the route configurations that the client has, whose virtual hosts alone it can use.
     roots: Option<BTreeSet<Arc<str>>>,
+    /// Those of them of which it was told nothing yet. Envoy waits for the first word on each.
+    untold: BTreeSet<Arc<str>>,
     /// The client has named something: no longer does an empty list stand for everything.
     named: bool,
     holding: Holding,
@@ -95,6 +97,7 @@ impl Watch {
             sets: sets.clone(),
             fresh: false,
             roots: (kind == ResourceType::VirtualHost).then(BTreeSet::new),
+            untold: BTreeSet::new(),
             named: false,
             holding: Holding::default(),
             again: BTreeSet::new(),
@@ -280,9 +283,9 @@ impl Watch {
         self.names.iter().filter(has).cloned().collect()
     }
 
-    /// Takes the route configurations that the client has. It has no virtual host of one that is new, and one without
-    /// any is said to have none, since Envoy waits for the first word on each. Those of one that is gone are gone too.
-    pub(super) fn set_roots(&mut self, now: BTreeSet<Arc<str>>, config: &Config) {
+    /// Takes the route configurations that the client has. It has no virtual host of one that is new, and those of one
+    /// that is gone are gone too.
+    pub(super) fn set_roots(&mut self, now: BTreeSet<Arc<str>>) {
         let Some(before) = self.roots.replace(now.clone()).filter(|before| *before != now) else { return };
         let fresh = self.fresh;
         let is_of = |name: &Arc<str>, roots: &BTreeSet<Arc<str>>, others: &BTreeSet<Arc<str>>| {
@@ -295,9 +298,19 @@ impl Watch {
             self.again.remove(name);
         }
         known.iter().filter(|name| is_of(name, &now, &before)).for_each(|name| self.holding.start(name));
+        self.untold.retain(|root| now.contains(root));
+        self.untold.extend(now.difference(&before).cloned());
+    }
+
+    /// Those that it was told nothing of and that have no virtual hosts now are to be said to have none.
+    fn tell_roots(&mut self, config: &Config) {
+        let untold = std::mem::take(&mut self.untold);
+        if untold.is_empty() {
+            return;
+        }
         let with_hosts: BTreeSet<&str> = config.all(self.kind).filter_map(|r| root(&r.name)).collect();
-        let without = now.difference(&before).filter(|new| !with_hosts.contains(&***new));
-        self.again.extend(without.map(|new| Arc::from(format!("{new}/none"))));
+        let without = untold.iter().filter(|root| !with_hosts.contains(&***root));
+        self.again.extend(without.map(|root| Arc::from(format!("{root}/none"))));
     }
 
     /// Sends a resource again whatever the client has.
@@ -322,7 +335,7 @@ impl Watch {
 
     /// Whether there is nothing to say beyond what is under way.
     pub(super) fn is_planned(&self, config: &Arc<Config>) -> bool {
-        !self.fresh && self.holding.is(config) && self.again.is_empty() && !self.owed
+        !self.fresh && self.holding.is(config) && self.again.is_empty() && self.untold.is_empty() && !self.owed
     }
 
     /// Whether there may be something to say beyond what is under way, however the configuration was made.
@@ -330,6 +343,7 @@ impl Watch {
         !self.is_planned(config)
             && (self.fresh
                 || !self.again.is_empty()
+                || !self.untold.is_empty()
                 || self.owed
                 || !config.changes(&self.holding.served, self.kind).is_empty())
     }
@@ -438,6 +452,7 @@ impl Watch {
         if self.flight.is_some() || self.is_planned(config) {
             return None;
         }
+        self.tell_roots(config);
         let before = self.holding.clone();
         let fresh = std::mem::take(&mut self.fresh);
         let (sent, gone, again): (Arc<[_]>, Vec<_>, _) = if fresh {

@@ -36,3 +36,16 @@ fn hosts_of_routes_that_are_asked_for_anew_come_again_also_while_clusters_are_un
     assert_eq!(peer.ask(RDS, &["80"]), NOTHING, "routes wait for clusters");
     assert_eq!(peer.ack(CDS), ["rds 80=1", "vhds 80/a=1"]);
 }
+
+#[test]
+fn routes_whose_hosts_go_before_the_client_was_told_of_any_are_said_to_have_none() {
+    let mut peer = Peer::delta("cds:c=1 rds:80=1 vhds:80/a=1");
+    peer.ask(CDS, &[]);
+    peer.ack(CDS);
+    peer.ask(RDS, &["80"]);
+    assert_eq!(peer.becomes("cds:c=2 rds:80=1 vhds:80/a=1"), ["cds c=2"]);
+    assert_eq!(peer.ask(VHDS, &[]), NOTHING, "virtual hosts wait for clusters");
+    assert_eq!(peer.ack(RDS), NOTHING);
+    assert_eq!(peer.becomes("cds:c=2 rds:80=1"), NOTHING);
+    assert_eq!(peer.ack(CDS), ["vhds -80/none"]);
+}
