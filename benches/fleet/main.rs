@@ -293,7 +293,7 @@ impl Run<'_> {
         }
         let all = before.at.elapsed().as_secs_f64();
         shared.quiet(Duration::from_millis(500), self.patience()).await;
-        results.connect(what, options.clients, all, before, &outcome(before, server, shared, Vec::new()));
+        results.connect((what, options.clients), all, before, &outcome(before, server, shared, Vec::new()));
         Ok(())
     }
 

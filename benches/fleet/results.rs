@@ -82,7 +82,8 @@ impl Results {
         ]);
     }
 
-    pub(crate) fn connect(&mut self, what: &str, clients: usize, all: f64, before: &Before, outcome: &Outcome) {
+    /// What it took that so many proxies did this, all of them after so many seconds.
+    pub(crate) fn connect(&mut self, (what, clients): (&str, usize), all: f64, before: &Before, outcome: &Outcome) {
         let (total, cpu) = (total(&outcome.received), outcome.server);
         let more = outcome.resident.saturating_sub(before.server.resident) / clients.max(1) as u64;
         self.figures.insert(format!("CPU ms a proxy to {what}"), cpu / clients as f64 * 1e3);

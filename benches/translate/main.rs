@@ -7,6 +7,7 @@
 #[allow(dead_code, reason = "other benchmarks use the rest")]
 mod meter;
 #[path = "../mesh/table.rs"]
+#[allow(dead_code, reason = "other benchmarks use the rest")]
 mod table;
 #[path = "../mesh/world.rs"]
 #[allow(dead_code, reason = "other benchmarks use the rest")]

@@ -49,11 +49,12 @@ pub(in crate::translate) fn affected(old: &View<'_>, new: &View<'_>, delta: &Del
     let both = |host: &Host| -> Vec<&Service> {
         [old, new].into_iter().flat_map(|v| v.snapshot.services_of(host)).map(|s| &**s).collect()
     };
+    let bytes = |service| byte_ports(new, service);
     for host in &delta.services {
         ports.extend(both(host).into_iter().flat_map(|s| &s.ports).map(|p| p.number));
     }
     for key in delta.endpoints.keys() {
-        ports.extend(both(&key.host).into_iter().filter(|s| s.dials_endpoints()).flat_map(byte_ports));
+        ports.extend(both(&key.host).into_iter().filter(|s| s.dials_endpoints()).flat_map(bytes));
     }
     for rule in &delta.destination_rules {
         let all = |view: &View<'_>| view.services().map(|s| s.host.clone()).collect::<Vec<Host>>();
@@ -61,7 +62,7 @@ pub(in crate::translate) fn affected(old: &View<'_>, new: &View<'_>, delta: &Del
             false => vec![rule.host.clone()],
             true => [old, new].into_iter().flat_map(all).filter(|host| rule.host.covers(host)).collect(),
         };
-        ports.extend(hosts.iter().flat_map(both).flat_map(byte_ports));
+        ports.extend(hosts.iter().flat_map(both).flat_map(bytes));
         destinations.extend(hosts);
     }
     for view in [old, new] {
@@ -72,7 +73,7 @@ pub(in crate::translate) fn affected(old: &View<'_>, new: &View<'_>, delta: &Del
         });
         for rule in delta.virtual_services.iter().chain(sending).filter(|r| r.connections().next().is_some()) {
             let over = rule.hosts.iter().flat_map(|host| view.overlapping(host));
-            ports.extend(over.flat_map(|s| both(&s.host)).flat_map(byte_ports));
+            ports.extend(over.flat_map(|s| both(&s.host)).flat_map(bytes));
         }
     }
     if !ports.is_empty() {
@@ -83,9 +84,14 @@ pub(in crate::translate) fn affected(old: &View<'_>, new: &View<'_>, delta: &Del
     Affected::Units(ports.into_iter().map(Unit::Port).collect())
 }
 
-/// The ports of a service that do not hold requests alone.
-fn byte_ports(service: &Service) -> impl Iterator<Item = u16> + use<'_> {
-    service.ports.iter().filter(|p| !p.protocol.is_http()).map(|p| p.number)
+/// The ports of a service that do not hold requests alone, by its own word or by that of a Sidecar.
+fn byte_ports<'a>(view: &View<'a>, service: &'a Service) -> impl Iterator<Item = u16> + use<'a> {
+    let egress = view.egress();
+    let named = move |number| {
+        let mut ports = egress.iter().filter_map(|l| l.port.as_ref());
+        ports.any(|port| port.number == number && !port.protocol.is_http())
+    };
+    service.ports.iter().filter(move |p| !p.protocol.is_http() || named(p.number)).map(|p| p.number)
 }
 
 pub(in crate::translate) fn build(view: &View<'_>, unit: &Unit, renderer: &dyn Renderer) -> Built {
