@@ -16,6 +16,7 @@
 //!   changes; where the client does not say what it was, it is found by sending half as much at once.
 
 mod blame;
+mod flight;
 mod holding;
 mod message;
 mod names;

@@ -2,6 +2,7 @@
 
 use super::{
     blame,
+    flight::Flight,
     holding::{Has, Holding, no_endpoints},
     message::{Rejection, Response, Standing, Variant},
     names::{NameSet, Sets},
@@ -17,31 +18,6 @@ use std::{
 
 /// How many responses that are no longer waited for are remembered, for a client that never answers.
 const MAX_LATE: usize = 8;
-
-/// A response that was sent and not answered.
-#[derive(Debug)]
-struct Flight {
-    nonce: String,
-    sent: Arc<[Arc<Resource>]>,
-    /// The names that were said to be gone.
-    gone: Vec<Arc<str>>,
-    /// What the client had before.
-    before: Holding,
-    /// What had to be sent whatever the client had.
-    again: BTreeSet<Arc<str>>,
-    /// And all of these, where the client had nothing.
-    first: NameSet,
-    /// It has more than `sent` that the client may refuse.
-    mixed: bool,
-}
-
-impl Flight {
-    /// What the client has once it takes this, by name.
-    fn says(&self) -> BTreeMap<Arc<str>, Has> {
-        let sent = self.sent.iter().map(|r| (r.name.clone(), Has::This(r.clone())));
-        sent.chain(self.gone.iter().map(|name| (name.clone(), Has::Nothing))).collect()
-    }
-}
 
 /// What to send next.
 #[derive(Default)]
