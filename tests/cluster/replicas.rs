@@ -176,12 +176,14 @@ fn a_replica_that_stood_still_writes_nothing_after_its_lease_ran_out() {
 }
 
 /// A change by somebody that came to the API server after a moment, in words. Questions are none, and neither is a try to
-/// renew the lease, which names the version that it replaces.
+/// renew the lease, nor what was on its way and was refused: both name the version that they replace.
 fn late(write: &Value, user: &str, moment: jiff::Timestamp) -> Option<String> {
     let at: jiff::Timestamp = write["requestReceivedTimestamp"].as_str()?.parse().ok()?;
     let what = &write["objectRef"];
     let question = ["tokenreviews", "subjectaccessreviews", "leases"].iter().any(|r| what["resource"] == *r);
-    (write["user"]["username"] == user && at > moment && !question).then(|| format!("{} {what}", write["verb"]))
+    let refused = write["responseStatus"]["code"] == 409;
+    (write["user"]["username"] == user && at > moment && !question && !refused)
+        .then(|| format!("{} {what}", write["verb"]))
 }
 
 #[test]
