@@ -5,6 +5,7 @@ mod bootstrap;
 mod cni;
 mod identity;
 mod inject;
+mod install;
 mod iptables;
 mod offline;
 mod pod;
@@ -50,6 +51,15 @@ enum Command {
     /// Look at a certificate authority, and change it.
     #[command(subcommand)]
     Ca(identity::Ca),
+    /// Install the mesh into a cluster, without Helm.
+    Install(Box<install::Options>),
+    /// Remove what `install` has made.
+    Uninstall(install::Remove),
+    /// Compare a cluster with what was installed, and tell whether it works.
+    Verify(install::Verify),
+    /// Give revisions further names.
+    #[command(subcommand)]
+    Tag(install::Tag),
     /// Capture the traffic of a pod.
     #[command(alias = "istio-iptables")]
     Iptables(Box<iptables::Options>),
@@ -189,6 +199,10 @@ pub fn main() -> ExitCode {
         Command::Bootstrap(options) => bootstrap::bootstrap(&options),
         Command::Token(command) => identity::token(&command),
         Command::Ca(command) => identity::authority(&command),
+        Command::Install(options) => install::install(&options),
+        Command::Uninstall(options) => install::uninstall(&options),
+        Command::Verify(options) => install::verify(&options),
+        Command::Tag(command) => install::tag(&command),
         Command::Iptables(options) => iptables::iptables(&options),
         Command::CleanIptables(options) => iptables::clean(*options),
         Command::Cni(command) => cni::cni(command),

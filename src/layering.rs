@@ -16,7 +16,7 @@ const RANKS: &[&[&str]] = &[
     &["parse", "snapshot", "peer", "bootstrap", "hostnet"],
     &["translate", "store"],
     &["source", "xds", "ca", "webhook"],
-    &["controller", "debug", "agent", "plan", "cni"],
+    &["controller", "debug", "agent", "plan", "cni", "install"],
     &["app"],
     &["cli"],
 ];

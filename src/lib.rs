@@ -17,6 +17,7 @@ pub mod controller;
 pub mod debug;
 pub mod hostnet;
 pub mod id;
+pub mod install;
 pub mod model;
 pub mod parse;
 pub mod pb;

@@ -1,13 +1,15 @@
-//! Go's `text/template`, as far as templates of injection use it: the language itself, its own functions, those of
-//! Istio's injection, and those of sprig that look at nothing but their arguments.
+//! Go's `text/template`, as far as templates of injection and of Helm's charts use it: the language itself, its own
+//! functions, those of Istio's injection or of Helm, and those of sprig that look at nothing but their arguments.
 //!
-//! [`Template::parse`] makes a tree of the text once; [`Template::run`] fills it in. A template may be anything its author
+//! [`Template::parse`] makes a tree of the text once; [`Template::run`] fills it in. A [`Library`] is several that call
+//! each other by name, as those of a chart do. A template may be anything its author
 //! can think of, so both have bounds: how deep it nests, how many steps it takes, how much it writes.
 //! What is not there (a field, an entry of a map) is nothing and prints as nothing, also where Go would stop or print
 //! `<no value>`.
 
 mod functions;
 mod lex;
+mod library;
 mod number;
 mod parse;
 mod print;
@@ -16,9 +18,19 @@ mod run;
 mod tests;
 mod value;
 
-pub use value::{Kind, Value};
+pub use library::Library;
+pub use value::{Kind, Native, Value};
 
 use std::fmt;
+
+/// Whose functions a template may call, where two know one by the same name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Dialect {
+    /// Istio's injection.
+    Injection,
+    /// Helm.
+    Chart,
+}
 
 /// A template that was read.
 #[derive(Clone, Debug)]
@@ -53,7 +65,7 @@ impl Template {
     ///
     /// When it is no template, or names a function that there is not.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        Ok(Self { tree: parse::parse(text)? })
+        Ok(Self { tree: parse::parse(text, Dialect::Injection)? })
     }
 
     /// Fills it in.
@@ -62,7 +74,7 @@ impl Template {
     ///
     /// When a function is given what it cannot work with, `fail` is called, or a bound is reached.
     pub fn run(&self, data: &Value) -> Result<String, Error> {
-        run::run(&self.tree, data)
+        run::run(&self.tree.nodes, (&self.tree.defined, Dialect::Injection), data)
     }
 }
 

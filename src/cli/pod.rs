@@ -37,7 +37,7 @@ pub(super) struct Wait {
     period_millis: u64,
 }
 
-fn runtime() -> Result<runtime::Runtime> {
+pub(super) fn runtime() -> Result<runtime::Runtime> {
     runtime::Builder::new_current_thread().enable_all().build().context("starting a thread")
 }
 

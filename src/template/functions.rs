@@ -1,13 +1,14 @@
-//! The functions that templates may call: Go's own, those of Istio's injection, and those of sprig that look at nothing
+//! The functions that templates may call: Go's own, those of Istio's injection or of Helm, and those of sprig that look at nothing
 //! but their arguments (none of time, chance, certificates, regular expressions and versions).
 
+mod chart;
 mod collection;
 mod data;
 mod injection;
 mod numeric;
 mod text;
 
-use super::{Value, print};
+use super::{Dialect, Value, print};
 use std::cmp::Ordering;
 
 pub(super) use injection::proxy_defaults;
@@ -19,21 +20,31 @@ type Function = fn(&[Value]) -> Made;
 /// Functions by their names.
 type Table = &'static [(&'static str, Function)];
 
-/// Those of injection go before those of sprig, and all before Go's own.
-const TABLES: &[Table] = &[injection::TABLE, collection::TABLE, data::TABLE, numeric::TABLE, text::TABLE, TABLE];
+/// Those of sprig, which go before Go's own.
+const TABLES: &[Table] = &[collection::TABLE, data::TABLE, numeric::TABLE, text::TABLE, TABLE];
 
-fn find(name: &str) -> Option<Function> {
-    TABLES.iter().flat_map(|table| table.iter()).find(|(n, _)| *n == name).map(|(_, function)| *function)
+/// Those of injection and of Helm go before those of sprig.
+fn tables(dialect: Dialect) -> impl Iterator<Item = Table> {
+    let own = match dialect {
+        Dialect::Injection => injection::TABLE,
+        Dialect::Chart => chart::TABLE,
+    };
+    std::iter::once(own).chain(TABLES.iter().copied())
+}
+
+fn find(dialect: Dialect, name: &str) -> Option<Function> {
+    tables(dialect).flatten().find(|(n, _)| *n == name).map(|(_, function)| *function)
 }
 
 /// Whether there is such a function.
-pub(super) fn is_known(name: &str) -> bool {
-    matches!(name, "and" | "or") || find(name).is_some()
+pub(super) fn is_known(dialect: Dialect, name: &str) -> bool {
+    let runs = matches!(name, "and" | "or") || dialect == Dialect::Chart && matches!(name, "include" | "tpl");
+    runs || find(dialect, name).is_some()
 }
 
 /// Calls a function.
-pub(super) fn call(name: &str, arguments: &[Value]) -> Made {
-    find(name).ok_or("is not known")?(arguments)
+pub(super) fn call(dialect: Dialect, name: &str, arguments: &[Value]) -> Made {
+    find(dialect, name).ok_or("is not known")?(arguments)
 }
 
 const TABLE: Table = &[
@@ -162,8 +173,8 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// The names of all functions.
+/// The names of all functions that templates of injection may call.
 #[cfg(test)]
 pub(super) fn names() -> Vec<&'static str> {
-    TABLES.iter().flat_map(|table| table.iter().map(|(name, _)| *name)).collect()
+    tables(Dialect::Injection).flatten().map(|(name, _)| *name).collect()
 }

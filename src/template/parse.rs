@@ -1,19 +1,22 @@
 //! From pieces to the tree of a template.
 
 use super::{
-    Error, functions,
+    Dialect, Error, functions,
     lex::{Piece, Token, pieces},
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// How deep blocks and parentheses may nest.
 const DEPTH: usize = 64;
+
+/// Templates by the names that they are called by.
+pub(super) type Defined = BTreeMap<String, Arc<Vec<Node>>>;
 
 /// A template with those that it defines.
 #[derive(Clone, Debug)]
 pub(super) struct Tree {
     pub(super) nodes: Vec<Node>,
-    pub(super) defined: BTreeMap<String, Vec<Node>>,
+    pub(super) defined: Defined,
 }
 
 /// A part of a template.
@@ -56,8 +59,8 @@ pub(super) enum Term {
 }
 
 /// Reads a template.
-pub(super) fn parse(text: &str) -> Result<Tree, Error> {
-    let mut parser = Parser { pieces: pieces(text)?.into_iter(), defined: BTreeMap::new() };
+pub(super) fn parse(text: &str, dialect: Dialect) -> Result<Tree, Error> {
+    let mut parser = Parser { pieces: pieces(text)?.into_iter(), defined: BTreeMap::new(), dialect };
     let (nodes, end) = parser.block(0, false)?;
     match end {
         End::Text => Ok(Tree { nodes, defined: parser.defined }),
@@ -80,7 +83,8 @@ enum End {
 
 struct Parser {
     pieces: std::vec::IntoIter<Piece>,
-    defined: BTreeMap<String, Vec<Node>>,
+    defined: Defined,
+    dialect: Dialect,
 }
 
 impl Parser {
@@ -98,7 +102,7 @@ impl Parser {
             if depth > DEPTH {
                 return Err(wrong(line, "this nests too deep"));
             }
-            let mut tokens = Tokens::new(tokens, line);
+            let mut tokens = Tokens::new(tokens, line, self.dialect);
             let Some(Token::Word(word)) = tokens.peek() else {
                 nodes.push(Node::Print(tokens.whole(depth)?));
                 continue;
@@ -119,14 +123,14 @@ impl Parser {
                     let name = tokens.name()?;
                     tokens.finish()?;
                     let body = self.body(line, depth)?;
-                    self.defined.insert(name, body);
+                    self.defined.insert(name, Arc::new(body));
                 }
                 "block" => {
                     tokens.word();
                     let name = tokens.name()?;
                     let pipe = tokens.whole(depth)?;
                     let body = self.body(line, depth)?;
-                    self.defined.entry(name.clone()).or_insert(body);
+                    self.defined.entry(name.clone()).or_insert(Arc::new(body));
                     nodes.push(Node::Template(name, Some(pipe), line));
                 }
                 "template" => {
@@ -165,7 +169,7 @@ impl Parser {
             End::Block(_) => Vec::new(),
             End::Text => return Err(wrong(line, format!("`{word}` has no end"))),
             End::Else(rest, line) => {
-                let rest = Tokens::new(rest, line);
+                let rest = Tokens::new(rest, line, self.dialect);
                 match rest.peek() {
                     Some(Token::Word(next)) if matches!(next.as_str(), "if" | "with") && word != "range" => {
                         if depth + 1 > DEPTH {
@@ -195,11 +199,12 @@ struct Tokens {
     all: Vec<Token>,
     at: usize,
     line: usize,
+    dialect: Dialect,
 }
 
 impl Tokens {
-    fn new(all: Vec<Token>, line: usize) -> Self {
-        let mut tokens = Self { all, at: 0, line };
+    fn new(all: Vec<Token>, line: usize, dialect: Dialect) -> Self {
+        let mut tokens = Self { all, at: 0, line, dialect };
         tokens.space();
         tokens
     }
@@ -315,7 +320,7 @@ impl Tokens {
                 "true" => Ok(Term::Bool(true)),
                 "false" => Ok(Term::Bool(false)),
                 "nil" => Ok(Term::Nil),
-                name if functions::is_known(name) => Ok(Term::Function(word)),
+                name if functions::is_known(self.dialect, name) => Ok(Term::Function(word)),
                 name => Err(wrong(line, format!("the function {name} is not known"))),
             },
             Some(Token::Text(text)) => Ok(Term::Text(text)),

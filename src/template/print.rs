@@ -30,7 +30,7 @@ pub(super) fn line(values: &[Value]) -> String {
 
 fn plain(value: &Value, out: &mut String) {
     match value {
-        Value::Nil => {}
+        Value::Nil | Value::Native(_) => {}
         Value::Bool(b) => out.push_str(if *b { "true" } else { "false" }),
         Value::Int(n) => out.push_str(&n.to_string()),
         Value::Float(n) => out.push_str(&float(*n)),

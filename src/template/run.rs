@@ -1,10 +1,11 @@
 //! Fills a template in.
 
 use super::{
-    Error, Value, functions,
-    parse::{Node, Pipe, Term, Tree},
+    Dialect, Error, Value, functions,
+    parse::{self, Defined, Node, Pipe, Term},
     print,
 };
+use std::borrow::Cow;
 
 /// How many steps a template may take.
 const STEPS: usize = 1_000_000;
@@ -14,9 +15,11 @@ const DEPTH: usize = 32;
 const SIZE: usize = 4 << 20;
 
 /// Fills a template in.
-pub(super) fn run(tree: &Tree, data: &Value) -> Result<String, Error> {
-    let mut run = Run { tree, out: String::new(), variables: vec![(String::new(), data.clone())], steps: 0, depth: 0 };
-    run.nodes(&tree.nodes, data)?;
+pub(super) fn run(nodes: &[Node], (defined, dialect): (&Defined, Dialect), data: &Value) -> Result<String, Error> {
+    let variables = vec![(String::new(), data.clone())];
+    let defined = Cow::Borrowed(defined);
+    let mut run = Run { defined, dialect, out: String::new(), variables, steps: 0, depth: 0 };
+    run.nodes(nodes, data)?;
     Ok(run.out)
 }
 
@@ -29,7 +32,8 @@ enum Flow {
 }
 
 struct Run<'a> {
-    tree: &'a Tree,
+    defined: Cow<'a, Defined>,
+    dialect: Dialect,
     out: String,
     /// The newest last; `$` is the one without a name.
     variables: Vec<(String, Value)>,
@@ -89,19 +93,42 @@ impl Run<'_> {
     }
 
     fn template(&mut self, name: &str, value: Value, line: usize) -> Result<(), Error> {
-        let Some(body) = self.tree.defined.get(name) else {
+        let Some(body) = self.defined.get(name).cloned() else {
             return Err(wrong(line, format!("the template \"{name}\" is not defined")));
         };
+        self.call(&body, value, line)
+    }
+
+    /// Fills in what sees nothing but what it is given.
+    fn call(&mut self, body: &[Node], value: Value, line: usize) -> Result<(), Error> {
         if self.depth == DEPTH {
-            return Err(wrong(line, format!("the template \"{name}\" calls itself too often")));
+            return Err(wrong(line, "templates call each other too often"));
         }
         self.depth += 1;
-        // It sees nothing but what it is given.
         let outer = std::mem::replace(&mut self.variables, vec![(String::new(), value.clone())]);
         let result = self.nodes(body, &value);
         self.variables = outer;
         self.depth -= 1;
         result.map(drop)
+    }
+
+    /// What `include` and `tpl` make: the text of a template, by its name or as a text itself.
+    fn included(&mut self, named: bool, arguments: &[Value], line: usize) -> Result<Value, Error> {
+        let [what, data] = arguments else {
+            return Err(wrong(line, "include and tpl take a template, and what it is given"));
+        };
+        let outer = std::mem::take(&mut self.out);
+        let done = match named {
+            true => self.template(&print::text(what), data.clone(), line),
+            false => parse::parse(&print::text(what), self.dialect).and_then(|tree| {
+                if !tree.defined.is_empty() {
+                    self.defined.to_mut().extend(tree.defined);
+                }
+                self.call(&tree.nodes, data.clone(), line)
+            }),
+        };
+        let text = std::mem::replace(&mut self.out, outer);
+        done.map(|()| text.into())
     }
 
     fn branch(&mut self, pipe: &Pipe, [then, otherwise]: [&[Node]; 2], dot: &Value, with: bool) -> Result<Flow, Error> {
@@ -177,7 +204,8 @@ impl Run<'_> {
         let Some((Term::Function(name), arguments)) = operands.split_first() else {
             return match (operands, last) {
                 ([one], None) => self.operand(one, dot, line),
-                _ => Err(wrong(line, "something is given arguments that is no function")),
+                ([one, arguments @ ..], last) => self.native(one, arguments, last, (dot, line)),
+                _ => Ok(Value::Nil),
             };
         };
         if matches!(name.as_str(), "and" | "or") {
@@ -188,7 +216,10 @@ impl Run<'_> {
             values.push(self.operand(argument, dot, line)?);
         }
         values.extend(last);
-        let made = functions::call(name, &values);
+        if matches!(name.as_str(), "include" | "tpl") {
+            return self.included(name == "include", &values, line);
+        }
+        let made = functions::call(self.dialect, name, &values);
         let made = made.map_err(|why| wrong(line, format!("{name}: {why}")))?;
         // What is made may grow from step to step.
         let fits = match &made {
@@ -197,6 +228,25 @@ impl Run<'_> {
             _ => true,
         };
         if fits { Ok(made) } else { Err(wrong(line, format!("{name}: makes something that is too large"))) }
+    }
+
+    /// Calls a function that is a value.
+    fn native(
+        &mut self,
+        one: &Term,
+        arguments: &[Term],
+        last: Option<Value>,
+        (dot, line): (&Value, usize),
+    ) -> Result<Value, Error> {
+        let Value::Native(function) = self.operand(one, dot, line)? else {
+            return Err(wrong(line, "something is given arguments that is no function"));
+        };
+        let mut values = Vec::with_capacity(arguments.len() + 1);
+        for argument in arguments {
+            values.push(self.operand(argument, dot, line)?);
+        }
+        values.extend(last);
+        (function.0)(&values).map_err(|why| wrong(line, why))
     }
 
     /// `and` and `or` look at no more than they have to.

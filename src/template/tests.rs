@@ -224,3 +224,44 @@ proptest! {
         let _ = Template::parse(&text).expect("a template").run(&Value::Nil);
     }
 }
+
+#[test]
+fn templates_of_a_chart_call_each_other_and_functions_that_are_values() {
+    let mut library = super::Library::default();
+    let called = "{{ define \"name\" }}{{ .Values.a }}-{{ $ | kindOf }}{{ end }}unseen";
+    library.add("called", called).expect("a template");
+    let get = super::Native(std::rc::Rc::new(|a: &[Value]| Ok(format!("<{}>", a.len()).into())));
+    let data = Value::map(
+        Kind::Map,
+        [
+            ("Values".to_owned(), Value::of(&json!({ "a": "b", "m": { "k": [1] } }), Kind::Map)),
+            ("Files".to_owned(), Value::map(Kind::Map, [("Get".to_owned(), Value::Native(get))])),
+        ],
+    );
+    for (text, comes_to) in [
+        ("{{ include \"name\" . | upper }}", "B-MAP"),
+        ("x{{ include \"name\" . | nindent 2 }}", "x\n  b-map"),
+        ("{{ tpl \"{{ .Values.a }}{{ include `name` . }}\" . }}", "bb-map"),
+        ("{{ tpl \"{{ define `own` }}o{{ end }}{{ include `own` . }}\" . }}", "o"),
+        ("{{ .Files.Get `a` }}{{ $.Files.Get (printf `%s` `b`) }}{{ `c` | .Files.Get }}", "<1><1><1>"),
+        ("{{ toYaml .Values.m }}|", "k:\n- 1|"),
+        ("{{ indent 2 `a` }}", "  a"),
+    ] {
+        library.add("text", text).unwrap_or_else(|why| panic!("{text}: {why}"));
+        assert_eq!(library.run("text", &data).unwrap_or_else(|why| why.to_string()), comes_to, "{text}");
+    }
+    for (text, why) in [
+        ("{{ include \"none\" . }}", "line 1: the template \"none\" is not defined"),
+        ("{{ include \"name\" }}", "line 1: include and tpl take a template, and what it is given"),
+        (
+            "{{ define \"loop\" }}{{ include \"loop\" . }}{{ end }}{{ include \"loop\" . }}",
+            "line 1: templates call each",
+        ),
+        ("{{ .Values.a 1 }}", "line 1: something is given arguments that is no function"),
+    ] {
+        library.add("text", text).expect("a template");
+        let error = library.run("text", &data).expect_err(text).to_string();
+        assert!(error.starts_with(why), "{text}: {error}");
+    }
+    assert!(fails("{{ include \"name\" . }}").contains("the function include is not known"));
+}

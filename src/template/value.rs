@@ -1,6 +1,6 @@
 //! What templates work with.
 
-use std::{cell::RefCell, cmp::Ordering, collections::BTreeMap, rc::Rc};
+use std::{cell::RefCell, cmp::Ordering, collections::BTreeMap, fmt, rc::Rc};
 
 /// A map that templates may change (`set`), as all who hold it see.
 pub(super) type Entries = Rc<RefCell<BTreeMap<String, Value>>>;
@@ -16,6 +16,19 @@ pub enum Kind {
     Struct,
     /// A map of anything.
     Map,
+}
+
+/// What a function does with its arguments.
+type Call = dyn Fn(&[Value]) -> Result<Value, String>;
+
+/// A function that is a value: what `.Files.Get "name"` calls.
+#[derive(Clone)]
+pub struct Native(pub Rc<Call>);
+
+impl fmt::Debug for Native {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Native")
+    }
 }
 
 /// A value.
@@ -36,6 +49,8 @@ pub enum Value {
     List(Rc<Vec<Value>>),
     /// A map or a struct.
     Map(Kind, Entries),
+    /// A function.
+    Native(Native),
 }
 
 impl Value {
@@ -87,7 +102,7 @@ impl Value {
     pub(super) fn to_json(&self) -> serde_json::Value {
         use serde_json::Value as Json;
         match self {
-            Self::Nil => Json::Null,
+            Self::Nil | Self::Native(_) => Json::Null,
             Self::Bool(b) => (*b).into(),
             Self::Int(n) => (*n).into(),
             Self::Float(n) => (*n).into(),
@@ -107,7 +122,7 @@ impl Value {
             Self::Text(s) => !s.is_empty(),
             Self::List(all) => !all.is_empty(),
             // A struct is there even where none of its fields is set.
-            Self::Map(Kind::Struct, _) => true,
+            Self::Map(Kind::Struct, _) | Self::Native(_) => true,
             Self::Map(Kind::Map, all) => !all.borrow().is_empty(),
         }
     }
@@ -123,6 +138,7 @@ impl Value {
             Self::List(_) => "slice",
             Self::Map(Kind::Struct, _) => "struct",
             Self::Map(Kind::Map, _) => "map",
+            Self::Native(_) => "func",
         }
     }
 

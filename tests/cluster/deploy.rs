@@ -34,7 +34,7 @@ fn program(name: &str) -> PathBuf {
 }
 
 /// Runs kubectl, which must do what it is told, with a text on its standard input.
-fn kubectl(server: &Server, arguments: &[&str], input: &str) -> String {
+pub(crate) fn kubectl(server: &Server, arguments: &[&str], input: &str) -> String {
     try_kubectl(server, arguments, input).unwrap_or_else(|why| panic!("kubectl {arguments:?}: {why}"))
 }
 
@@ -57,13 +57,18 @@ fn try_kubectl(server: &Server, arguments: &[&str], input: &str) -> Result<Strin
     }
 }
 
-/// What a chart comes to.
-pub(crate) fn helm(chart: &str, values: &[&str]) -> String {
-    let name = match chart {
+/// What the releases of charts are called.
+pub(crate) fn release(chart: &str) -> &str {
+    match chart {
         "base" => "istio-base",
         "gateway" => "istio-ingress",
         chart => chart,
-    };
+    }
+}
+
+/// What a chart comes to.
+pub(crate) fn helm(chart: &str, values: &[&str]) -> String {
+    let name = release(chart);
     let mut command = Command::new(program("helm"));
     command.args(["template", name, "--namespace", "istio-system"]).arg(root().join("deploy/charts").join(chart));
     for value in values {
@@ -177,17 +182,19 @@ fn every_kind_has_a_status_of_its_own_in_every_version() {
 }
 
 /// Values that bring out every object of the chart.
-const EVERYTHING: &[&str] = &[
+pub(crate) const EVERYTHING: &[&str] = &[
     "autoscaleMin=2",
     "global.networkPolicy.enabled=true",
     "seccompProfile.type=RuntimeDefault",
     "sidecarInjectorWebhook.enableNamespacesByDefault=true",
     "sidecarInjectorWebhook.templates.own=metadata: {}",
     "cni.enabled=true",
+    "revisionTags={prod,default}",
 ];
 /// What is asked of the cluster only where somebody wants it.
-const WANTED: &[&str] = &["env.ENABLE_CLUSTER_TRUST_BUNDLE_API=true", "env.MAINSHEET_DEBUG_ACCESS_REVIEW=true"];
-const REVISION: &[&str] =
+pub(crate) const WANTED: &[&str] =
+    &["env.ENABLE_CLUSTER_TRUST_BUNDLE_API=true", "env.MAINSHEET_DEBUG_ACCESS_REVIEW=true"];
+pub(crate) const REVISION: &[&str] =
     &["revision=canary", "autoscaleEnabled=false", "replicaCount=2", "meshConfig.accessLogFile=/dev/stdout"];
 
 #[test]
@@ -211,6 +218,7 @@ fn the_charts_are_taken_by_the_api_server_and_the_manifests_are_what_they_make()
             "deployment.apps/istiod-canary",
             "service/istiod",
             "service/istiod-canary",
+            "service/istiod-revision-tag-prod",
             "serviceaccount/istiod",
             "horizontalpodautoscaler.autoscaling/istiod",
             "poddisruptionbudget.policy/istiod",
@@ -228,7 +236,7 @@ fn the_charts_are_taken_by_the_api_server_and_the_manifests_are_what_they_make()
             &["get", "mutatingwebhookconfigurations,validatingwebhookconfigurations", "-o", "name"],
             "",
         );
-        for name in ["istio-sidecar-injector", "istio-sidecar-injector-canary"] {
+        for name in ["istio-sidecar-injector", "istio-sidecar-injector-canary", "istio-revision-tag-prod"] {
             assert!(
                 webhooks.contains(&format!("mutatingwebhookconfiguration.admissionregistration.k8s.io/{name}\n")),
                 "{webhooks}"
@@ -256,13 +264,13 @@ fn the_charts_are_taken_by_the_api_server_and_the_manifests_are_what_they_make()
 }
 
 /// Values of the node's chart and of the gateway's that bring out every object, in every form.
-const NODE: [&[&str]; 4] = [
+pub(crate) const NODE: [&[&str]; 4] = [
     &[],
     &["repair.repairPods=false", "repair.deletePods=true", "global.networkPolicy.enabled=true", "chained=false"],
     &["repair.repairPods=false", "repair.labelPods=true", "useAppArmorAnnotation=false", "resourceQuotas.enabled=true"],
     &["repair.enabled=false", "global.nativeNftables=true", "cniConfFileName=10-pods.conflist", "revision=canary"],
 ];
-const GATEWAY: [&[&str]; 5] = [
+pub(crate) const GATEWAY: [&[&str]; 5] = [
     &[],
     &["autoscaling.minReplicas=2", "podDisruptionBudget.minAvailable=1", "global.networkPolicy.enabled=true"],
     &["networkGateway=network1", "service.type=ClusterIP", "env.A=1", "revision=canary"],

@@ -7,6 +7,7 @@ mod deploy;
 mod equality;
 mod harness;
 mod identity;
+mod install;
 mod kinds;
 mod machines;
 mod process;
