@@ -9,6 +9,7 @@ mod install;
 mod iptables;
 mod offline;
 mod pod;
+mod survey;
 
 use crate::{app, config};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -60,6 +61,12 @@ enum Command {
     /// Give revisions further names.
     #[command(subcommand)]
     Tag(install::Tag),
+    /// Checks that change nothing.
+    #[command(subcommand, alias = "experimental")]
+    X(survey::X),
+    /// Move a cluster from istiod.
+    #[command(subcommand)]
+    Migrate(survey::Migrate),
     /// Capture the traffic of a pod.
     #[command(alias = "istio-iptables")]
     Iptables(Box<iptables::Options>),
@@ -203,6 +210,8 @@ pub fn main() -> ExitCode {
         Command::Uninstall(options) => install::uninstall(&options),
         Command::Verify(options) => install::verify(&options),
         Command::Tag(command) => install::tag(&command),
+        Command::X(command) => survey::x(&command),
+        Command::Migrate(command) => survey::migrate(&command),
         Command::Iptables(options) => iptables::iptables(&options),
         Command::CleanIptables(options) => iptables::clean(*options),
         Command::Cni(command) => cni::cni(command),

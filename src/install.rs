@@ -18,7 +18,7 @@ mod verify;
 
 pub use apply::{Install, install};
 pub use chart::{Component, Release, render};
-pub use cluster::{Cluster, KINDS};
+pub use cluster::{Cluster, KINDS, called};
 pub use ready::wait;
 pub use remove::{Uninstall, uninstall};
 pub use tag::{Tag, list as tags, remove as remove_tag, set as set_tag};

@@ -17,7 +17,7 @@ const RANKS: &[&[&str]] = &[
     &["translate", "store"],
     &["source", "xds", "ca", "webhook"],
     &["controller", "debug", "agent", "plan", "cni", "install"],
-    &["app"],
+    &["app", "survey"],
     &["cli"],
 ];
 /// Rooms whose results depend on nothing but their arguments.

@@ -28,6 +28,7 @@ pub mod prometheus;
 pub mod snapshot;
 pub mod source;
 pub mod store;
+pub mod survey;
 pub mod template;
 pub mod tls;
 pub mod translate;

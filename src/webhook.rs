@@ -31,6 +31,7 @@ mod tests;
 mod validate;
 
 pub use admit::{Outcome, admit};
+pub use annotation::problems as annotation_problems;
 pub use follow::{Native, Options, State, follow};
 pub use inject::{Injector, Request, mesh};
 pub use metrics::Metrics;

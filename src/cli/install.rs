@@ -29,7 +29,8 @@ pub(super) struct Place {
 }
 
 impl Place {
-    async fn cluster(&self) -> Result<Cluster> {
+    /// The cluster.
+    pub(super) async fn cluster(&self) -> Result<Cluster> {
         let client = kubernetes::connect(self.kubeconfig.as_deref()).await.context("finding the API server")?;
         Ok(Cluster::new(client))
     }

@@ -71,12 +71,12 @@ pub(super) fn place(object: &Value) -> Option<usize> {
     KINDS.iter().position(|kind| object["kind"] == kind.name)
 }
 
-/// What an object is called in messages: `Deployment istiod.istio-system`.
-pub(super) fn called(object: &Value) -> String {
+/// What an object is called in messages: `Deployment istio-system/istiod`.
+pub fn called(object: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
     let (kind, metadata) = (text(&object["kind"]), &object["metadata"]);
     match metadata["namespace"].as_str().filter(|n| !n.is_empty()) {
-        Some(namespace) => format!("{kind} {}.{namespace}", text(&metadata["name"])),
+        Some(namespace) => format!("{kind} {namespace}/{}", text(&metadata["name"])),
         None => format!("{kind} {}", text(&metadata["name"])),
     }
 }
@@ -88,7 +88,11 @@ impl Cluster {
     }
 
     /// Sends a request; nothing where what it is about is not there.
-    pub(super) async fn send(&self, method: &str, path: &str, body: &Value) -> Result<Option<Value>, String> {
+    ///
+    /// # Errors
+    ///
+    /// When the API server refuses it, or does not answer.
+    pub async fn ask(&self, method: &str, path: &str, body: &Value) -> Result<Option<Value>, String> {
         let content = match (method, path.contains("fieldManager=")) {
             ("PATCH", true) => "application/apply-patch+yaml",
             ("PATCH", false) => "application/merge-patch+json",
@@ -112,26 +116,33 @@ impl Cluster {
     }
 
     /// An object as it is.
-    pub(super) async fn get(&self, object: &Value) -> Result<Option<Value>, String> {
-        self.send("GET", &Self::path(object)?, &Value::Null).await
+    ///
+    /// # Errors
+    ///
+    /// When the API server does not say.
+    pub async fn get(&self, object: &Value) -> Result<Option<Value>, String> {
+        self.ask("GET", &Self::path(object)?, &Value::Null).await
     }
 
     /// An object by its kind and name.
-    pub(super) async fn find(&self, kind: ApiKind, namespace: &str, name: &str) -> Result<Option<Value>, String> {
+    ///
+    /// # Errors
+    ///
+    /// When the API server does not say.
+    pub async fn find(&self, kind: ApiKind, namespace: &str, name: &str) -> Result<Option<Value>, String> {
         let path = kind.path(kind.versions[0], kind.namespaced.then_some(namespace));
-        self.send("GET", &format!("{path}/{name}"), &Value::Null).await
+        self.ask("GET", &format!("{path}/{name}"), &Value::Null).await
     }
 
     /// Those of a kind that have labels (`a=b,c`), of one namespace or of all, each with its kind in it.
-    pub(super) async fn list(
-        &self,
-        kind: ApiKind,
-        namespace: Option<&str>,
-        labels: &str,
-    ) -> Result<Vec<Value>, String> {
+    ///
+    /// # Errors
+    ///
+    /// When the API server does not say.
+    pub async fn list(&self, kind: ApiKind, namespace: Option<&str>, labels: &str) -> Result<Vec<Value>, String> {
         let path = kind.path(kind.versions[0], namespace.filter(|_| kind.namespaced));
         let labels = labels.replace('=', "%3D").replace(',', "%2C").replace('!', "%21").replace('/', "%2F");
-        let found = self.send("GET", &format!("{path}?labelSelector={labels}"), &Value::Null).await;
+        let found = self.ask("GET", &format!("{path}?labelSelector={labels}"), &Value::Null).await;
         let found = found.map_err(|why| format!("{}: {why}", kind.plural))?.unwrap_or_default();
         let api = match kind.group {
             "" => kind.versions[0].to_owned(),
@@ -150,13 +161,13 @@ impl Cluster {
     pub(super) async fn apply(&self, object: &Value, only_say: bool) -> Result<Value, String> {
         let dry = if only_say { "&dryRun=All" } else { "" };
         let path = format!("{}?fieldManager={MANAGER}&force=true{dry}", Self::path(object)?);
-        let done = self.send("PATCH", &path, object).await.map_err(|why| format!("{}: {why}", called(object)))?;
+        let done = self.ask("PATCH", &path, object).await.map_err(|why| format!("{}: {why}", called(object)))?;
         done.ok_or_else(|| format!("{}: its kind is not known, or its namespace is not there", called(object)))
     }
 
     /// Replaces an object by another.
     pub(super) async fn replace(&self, object: &Value) -> Result<(), String> {
-        self.send("PUT", &Self::path(object)?, object)
+        self.ask("PUT", &Self::path(object)?, object)
             .await
             .map(drop)
             .map_err(|why| format!("{}: {why}", called(object)))
@@ -164,7 +175,7 @@ impl Cluster {
 
     /// Changes some fields of an object.
     pub(super) async fn patch(&self, object: &Value, patch: &Value) -> Result<(), String> {
-        self.send("PATCH", &Self::path(object)?, patch)
+        self.ask("PATCH", &Self::path(object)?, patch)
             .await
             .map(drop)
             .map_err(|why| format!("{}: {why}", called(object)))
@@ -173,7 +184,7 @@ impl Cluster {
     /// Deletes an object, if it is there.
     pub(super) async fn delete(&self, object: &Value) -> Result<(), String> {
         let what = json!({ "propagationPolicy": "Background" });
-        self.send("DELETE", &Self::path(object)?, &what)
+        self.ask("DELETE", &Self::path(object)?, &what)
             .await
             .map(drop)
             .map_err(|why| format!("{}: {why}", called(object)))

@@ -30,7 +30,7 @@ impl Record {
 
     /// What it is called in messages.
     pub(super) fn called(&self) -> String {
-        format!("{} ({}.{})", self.component, self.release.name, self.release.namespace)
+        format!("{} ({}/{})", self.component, self.release.namespace, self.release.name)
     }
 
     /// What it comes to: the objects of its chart, labelled, and what is noted.
@@ -90,7 +90,7 @@ pub(super) async fn all(cluster: &Cluster, namespace: &str) -> Result<Vec<Record
         let component = data["component"].as_str().unwrap_or_default().parse();
         let values = serde_json::from_str(data["values"].as_str().unwrap_or_default());
         let (Ok(component), Ok(values)) = (component, values) else {
-            return Err(format!("ConfigMap {name}.{namespace} is not what an installation notes; install it again"));
+            return Err(format!("ConfigMap {namespace}/{name} is not what an installation notes; install it again"));
         };
         let release = data["release"].as_str().unwrap_or_default().to_owned();
         let release = Release { name: release, namespace: namespace.to_owned(), service: super::apply::SERVICE };

@@ -33,7 +33,7 @@ const CHECKS: &[(&str, Check)] = &[
 ];
 
 /// What is wrong with annotations.
-pub(super) fn problems(annotations: &Value) -> Vec<String> {
+pub fn problems(annotations: &Value) -> Vec<String> {
     let given = CHECKS.iter().filter_map(|(name, check)| Some((name, check, annotations.get(*name)?)));
     let wrong = |(name, check, value): (&&str, &Check, &Value)| {
         let value = value.as_str().unwrap_or_default();

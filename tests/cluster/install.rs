@@ -8,6 +8,7 @@ use mainsheet::install::{self, Component, Release, Values};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
+    fs,
     io::Write as _,
     process::{Command, Stdio},
 };
@@ -130,7 +131,7 @@ fn what_is_installed_is_verified_and_removed_again() {
             "name": "istiod", "labels": { "app.kubernetes.io/managed-by": "Helm" },
             "annotations": { "meta.helm.sh/release-name": "old", "meta.helm.sh/release-namespace": "istio-system" } } });
         kubectl(&server, &["-n", "istio-system", "create", "-f", "-"], &account.to_string());
-        let owned = "ServiceAccount istiod.istio-system belongs to Helm's release old in istio-system";
+        let owned = "ServiceAccount istio-system/istiod belongs to Helm's release old in istio-system";
         refuses(&server, &["install", "--timeout", "0s"], owned);
         assert_eq!(made(&server), "", "nothing is written before all may be");
         let said = does(&server, &["install", "--timeout", "0s", "--take-over", "--set", "autoscaleMin=2"]);
@@ -143,7 +144,7 @@ fn what_is_installed_is_verified_and_removed_again() {
         // Nobody runs it yet.
         let (done, said) = mainsheet(&server, &["verify"], "");
         assert!(
-            !done && said.contains("Deployment istiod.istio-system: the newest version is not rolled out"),
+            !done && said.contains("Deployment istio-system/istiod: the newest version is not rolled out"),
             "{said}"
         );
         assert!(said.contains("namespace.sidecar-injector.istio.io has no caBundle"), "{said}");
@@ -159,7 +160,7 @@ fn what_is_installed_is_verified_and_removed_again() {
 
         // Other values make other objects, and what they do not make goes.
         let said = does(&server, &["install", "--timeout", "30s", "--component", "istiod"]);
-        assert!(said.contains("PodDisruptionBudget istiod.istio-system: removed") && said.contains("ready"), "{said}");
+        assert!(said.contains("PodDisruptionBudget istio-system/istiod: removed") && said.contains("ready"), "{said}");
         assert!(!made(&server).contains("poddisruptionbudget"), "{}", made(&server));
 
         // What somebody has broken is told.
@@ -169,7 +170,7 @@ fn what_is_installed_is_verified_and_removed_again() {
         kubectl(&server, &[&patch[..], &[&image.to_string()]].concat(), "");
         roll_out(&objects, "istiod").await;
         let (done, said) = mainsheet(&server, &["verify", "--revision", "default"], "");
-        assert!(!done && said.contains("Service istiod.istio-system: is not there"), "{said}");
+        assert!(!done && said.contains("Service istio-system/istiod: is not there"), "{said}");
         let image = "containers[0].image is \"other\", and should be \"localhost/mainsheet:1\"";
         assert!(said.contains(image) && said.contains("2 findings"), "{said}");
         // The same is found from a manifest.
@@ -183,7 +184,7 @@ fn what_is_installed_is_verified_and_removed_again() {
 
         tags(&server, &objects).await;
 
-        refuses(&server, &["uninstall", "--component", "gateway"], "istiod (istiod.istio-system), revision default");
+        refuses(&server, &["uninstall", "--component", "gateway"], "istiod (istio-system/istiod), revision default");
         refuses(&server, &["uninstall", "--component", "base"], "--purge removes it");
         does(&server, &["uninstall"]);
         let left = made(&server);
@@ -238,4 +239,81 @@ async fn tags(server: &Server, objects: &Objects) {
     let after = objects.send("GET", &own, &Value::Null).await.expect("webhooks");
     assert_eq!(after["webhooks"], before["webhooks"]);
     objects.send("GET", validator, &Value::Null).await.expect_err("the validator goes with the tag");
+}
+
+const OLD: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {istio-injection: enabled}}
+---
+apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata: {name: lua, namespace: shop}
+spec: {}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: web, namespace: shop}
+spec: {hosts: [web], http: [{match: [{uri: {regex: '('}}], route: [{destination: {host: web}}]}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web, namespace: shop}
+spec:
+  containers:
+  - {name: web, image: web, ports: [{containerPort: 15021}]}
+  - {name: istio-proxy, image: docker.io/istio/proxyv2:1.29.0}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: istio-ca-secret, namespace: istio-system}
+data: {ca-key.pem: c2VjcmV0}
+";
+
+#[test]
+fn a_cluster_is_looked_at_before_anything_is_changed() {
+    with_own(async |server: Server| {
+        kubectl(&server, &["create", "namespace", "istio-system"], "");
+        kubectl(&server, &["apply", "-f", "-"], OLD);
+        let istiod = helm("istiod", &["env.PILOT_PUSH_THROTTLE=3"]);
+        kubectl(&server, &["apply", "--server-side", "-f", "-"], &istiod);
+        let before = made(&server);
+
+        let (fine, said) = mainsheet(&server, &["migrate", "check"], "");
+        let found: Vec<&str> = said.lines().collect();
+        let wanted = [
+            "error: EnvoyFilter shop/lua: kind: EnvoyFilter is not served yet, so the object has no effect",
+            "error: VirtualService shop/web: spec.http[0].match[0].uri.regex: ",
+            "warning: Deployment istio-system/istiod: in the environment: PILOT_PUSH_THROTTLE has no meaning here",
+            "warning: namespace shop: 1 pods run Istio's proxy",
+            "2 errors, 2 warnings",
+        ];
+        assert!(!fine && found.len() == wanted.len(), "{said}");
+        for (line, wanted) in found.iter().zip(wanted) {
+            assert!(line.starts_with(wanted), "{wanted}: {line}");
+        }
+        // Files that kubectl wrote say the same.
+        let kinds = "envoyfilters,virtualservices,deployments,pods,secrets,configmaps,namespaces";
+        let file = server.dir().join("cluster.yaml");
+        fs::write(&file, kubectl(&server, &["get", kinds, "-A", "-o", "yaml"], "")).expect("a file");
+        let (fine, again) = mainsheet(&server, &["migrate", "check", "-f", &file.display().to_string()], "");
+        assert_eq!((fine, again), (false, said));
+
+        let (fine, said) = mainsheet(&server, &["x", "precheck"], "");
+        let other = "error: MutatingWebhookConfiguration istio-sidecar-injector: has istiod.istio-system inject";
+        assert!(!fine && said.contains(other), "{said}");
+        assert!(said.contains("error: Pod shop/web: the container web has the port 15021"), "{said}");
+        assert!(said.contains("error: VirtualService shop/web: spec.http[0]"), "{said}");
+        assert!(said.contains("warning: CustomResourceDefinition gateways.networking.istio.io: was made by"), "{said}");
+        kubectl(&server, &["-n", "shop", "delete", "pod/web", "virtualservice/web", "--grace-period=0", "--force"], "");
+        let (fine, said) = mainsheet(&server, &["x", "precheck", "--revision", "canary"], "");
+        assert!(fine && !said.contains("error: "), "{said}");
+        assert_eq!(made(&server), before, "nothing is changed");
+        let reader = server.kubeconfig_of("reader");
+        let out =
+            Command::new(env!("CARGO_BIN_EXE_mainsheet")).args(["x", "precheck", "--kubeconfig"]).arg(reader).output();
+        let out = out.expect("mainsheet");
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(!out.status.success() && said.contains("cannot list resource"), "{said}");
+    });
 }
