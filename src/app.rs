@@ -241,7 +241,7 @@ impl App {
 
         let mut proven = None;
         if let (Some(listener), Some(identity), Some(cluster)) = (webhooks, &identity, &cluster) {
-            let admission = Admission::new(&admission, &place, mesh_file, cluster.clone());
+            let admission = Admission::new(&admission, &place, mesh_file, (cluster.clone(), debug.snapshots.clone()));
             debug.webhooks = Some(admission.metrics());
             proven = Some(admission.start(listener, identity, shutdown.clone(), (&mut servers, &mut background))?);
         }

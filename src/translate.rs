@@ -21,6 +21,7 @@ mod network_filter;
 mod part;
 mod provenance;
 mod regex;
+mod remark;
 mod route;
 mod secret;
 mod termination;
@@ -29,6 +30,7 @@ mod tokens;
 mod trace;
 
 pub use part::{Config, Part, PartKind, Unit};
+pub use remark::remarks;
 
 use crate::{
     id::{ObjectRef, ResourceType, fingerprint, fingerprint_bytes},

@@ -4,6 +4,7 @@ use super::{Tasks, identity::Identity};
 use crate::{
     ca::serving,
     config::{self, NativeSidecars, Place},
+    snapshot::Snapshot,
     source::kubernetes,
     webhook::{self, Metrics, Native, Webhooks},
 };
@@ -20,6 +21,7 @@ use tokio_rustls::server::TlsStream;
 /// The webhooks of a cluster.
 pub(super) struct Admission {
     cluster: kubernetes::Options,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
     following: webhook::Options,
     metrics: Arc<Metrics>,
 }
@@ -29,7 +31,7 @@ impl Admission {
         options: &config::Admission,
         place: &Place,
         mesh_file: Option<PathBuf>,
-        cluster: kubernetes::Options,
+        (cluster, snapshots): (kubernetes::Options, watch::Receiver<Arc<Snapshot>>),
     ) -> Self {
         let following = webhook::Options {
             client: Some(cluster.client.clone()),
@@ -42,7 +44,7 @@ impl Admission {
                 NativeSidecars::False => Native::Off,
             },
         };
-        Self { cluster, following, metrics: Arc::default() }
+        Self { cluster, snapshots, following, metrics: Arc::default() }
     }
 
     /// What is counted.
@@ -75,8 +77,8 @@ impl Admission {
             proving.await;
             ("proving validation", Ok(()))
         });
-        let routes =
-            webhook::routes(Webhooks { world, contexts: self.cluster.contexts.follow(), metrics: self.metrics });
+        let (contexts, snapshots) = (self.cluster.contexts.follow(), self.snapshots);
+        let routes = webhook::routes(Webhooks { world, contexts, snapshots, metrics: self.metrics });
         let connections = Connections::new(listener, tls)?;
         tracing::info!(address = %connections.address, "serving webhooks");
         let down = async move { drop(shutdown.wait_for(|down| *down).await) };

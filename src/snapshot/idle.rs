@@ -4,7 +4,7 @@
 use super::Snapshot;
 use crate::{
     id::{Namespace, ObjectRef},
-    model::{Labels, Reach, SourceCheck},
+    model::{Labels, ObjectKey, Reach, SourceCheck},
     problem::{FieldPath, Problem},
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -18,6 +18,17 @@ impl Snapshot {
         problems.extend(authorization.chain(authentication).filter_map(|(source, reach)| self.idle(source, reach)));
         problems.extend(self.unknown_principals());
         problems
+    }
+
+    /// Whether a policy is for nobody.
+    pub fn idle_policy(&self, object: &ObjectRef) -> Option<Problem> {
+        let key = ObjectKey { namespace: object.namespace.clone(), name: object.name.clone() };
+        let reach = match object.kind.as_str() {
+            "AuthorizationPolicy" => &self.authorization_policies.get(&key)?.reach,
+            "RequestAuthentication" => &self.request_authentications.get(&key)?.reach,
+            _ => return None,
+        };
+        self.idle(object, reach)
     }
 
     fn idle(&self, source: &ObjectRef, reach: &Reach) -> Option<Problem> {

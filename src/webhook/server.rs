@@ -7,7 +7,7 @@ use super::{
     review::{Review, Verdict, unreadable},
     validate::{Found, validate},
 };
-use crate::parse::Context;
+use crate::{parse::Context, snapshot::Snapshot};
 use axum::{
     Router,
     body::{Body, Bytes, to_bytes},
@@ -39,6 +39,8 @@ pub struct Webhooks {
     pub world: watch::Receiver<World>,
     /// What parsing depends on.
     pub contexts: watch::Receiver<Arc<Context>>,
+    /// All objects that are served.
+    pub snapshots: watch::Receiver<Arc<Snapshot>>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -122,7 +124,8 @@ async fn check(State(shared): State<Arc<Shared>>, request: Request) -> Response 
         }
     };
     let context = shared.webhooks.contexts.borrow().clone();
-    let answered = tokio::task::spawn_blocking(move || answer_object(&context, &body)).await;
+    let others = shared.webhooks.snapshots.borrow().clone();
+    let answered = tokio::task::spawn_blocking(move || answer_object(&context, &others, &body)).await;
     match answered {
         Ok((answer, counted)) => {
             counted.iter().for_each(|(resource, found)| metrics.count_validation(resource, *found));
@@ -137,12 +140,16 @@ async fn check(State(shared): State<Arc<Shared>>, request: Request) -> Response 
 }
 
 /// The answer about any other object, and what is counted of it: nothing where nobody means to apply it.
-pub(super) fn answer_object(context: &Context, body: &[u8]) -> (Vec<u8>, Option<([String; 3], Found)>) {
+pub(super) fn answer_object(
+    context: &Context,
+    others: &Snapshot,
+    body: &[u8],
+) -> (Vec<u8>, Option<([String; 3], Found)>) {
     let review = match Review::parse(body) {
         Ok(review) => review,
         Err(why) => return (unreadable(&why), None),
     };
-    let (verdict, found) = validate(&review, context);
+    let (verdict, found) = validate(&review, context, others);
     if let (Verdict::Refused(why), false) = (&verdict, review.dry_run) {
         let name = review.object["metadata"]["name"].as_str().unwrap_or_default();
         tracing::info!(kind = review.resource[2], namespace = review.namespace, name, why, "an object is refused");

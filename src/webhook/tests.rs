@@ -234,7 +234,7 @@ proptest! {
         let context = crate::parse::Context::default();
         let asked = json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": object }).to_string();
         for body in [body, asked] {
-            for answer in [server::answer_pod(&state, "/inject", body.as_bytes()).0, server::answer_object(&context, body.as_bytes()).0] {
+            for answer in [server::answer_pod(&state, "/inject", body.as_bytes()).0, server::answer_object(&context, &crate::snapshot::Snapshot::default(), body.as_bytes()).0] {
                 let answer: Value = serde_json::from_slice(&answer).expect("an answer");
                 prop_assert!(answer["response"]["allowed"].is_boolean());
             }

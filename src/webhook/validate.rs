@@ -1,10 +1,12 @@
 //! Whether an object can be served: what parsing finds wrong with it refuses it, and what parsing only remarks on is told
-//! to who wrote it.
+//! to who wrote it, as is what it names that is not there.
 
 use super::review::{Review, Verdict};
 use crate::{
     parse::{self, Context},
     problem::{Problem, Severity},
+    snapshot::Snapshot,
+    translate,
 };
 use serde_json::Value;
 
@@ -36,8 +38,8 @@ impl Found {
     }
 }
 
-/// Looks at an object that is created or updated.
-pub fn validate(review: &Review, context: &Context) -> (Verdict, Found) {
+/// Looks at an object that is created or updated, among the others that are there.
+pub fn validate(review: &Review, context: &Context, others: &Snapshot) -> (Verdict, Found) {
     if !matches!(review.operation.as_str(), "CREATE" | "UPDATE") {
         return (Verdict::Taken(Vec::new()), Found::NotAsked);
     }
@@ -60,9 +62,14 @@ pub fn validate(review: &Review, context: &Context) -> (Verdict, Found) {
         let why = format!("the annotation {ALWAYS_REFUSED} refuses every object that has it; remove it");
         return (Verdict::Refused(why), Found::Invalid);
     }
-    let problems = parse::object(&object, context).problems;
+    let change = parse::object(&object, context);
+    let (id, mut problems) = (change.object.clone(), change.problems.clone());
     let errors: Vec<&Problem> = problems.iter().filter(|p| p.severity == Severity::Error).collect();
     if errors.is_empty() {
+        // Before the others are read, nothing can be told of them.
+        if others.services().next().is_some() {
+            problems.extend(translate::remarks(&others.apply([change]), &id));
+        }
         return (Verdict::Taken(problems.iter().map(remark).collect()), Found::Valid);
     }
     let all: Vec<String> = errors.iter().map(|p| remark(p)).collect();

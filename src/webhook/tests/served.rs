@@ -15,7 +15,8 @@ fn webhooks(injector: Result<Injector, String>) -> (Router, Arc<Metrics>) {
     let metrics = Arc::<Metrics>::default();
     let (_, world) = watch::channel(State { injector: injector.map(Arc::new), native: true });
     let (_, contexts) = watch::channel(Arc::new(crate::parse::Context::default()));
-    (routes(Webhooks { world, contexts, metrics: metrics.clone() }), metrics)
+    let (_, snapshots) = watch::channel(Arc::default());
+    (routes(Webhooks { world, contexts, snapshots, metrics: metrics.clone() }), metrics)
 }
 
 async fn post(routes: &Router, path: &str, content: &str, body: impl Into<Body>) -> (StatusCode, Value) {

@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     parse::{self, Context},
     problem::Severity,
+    snapshot::Snapshot,
     source::files,
 };
 use std::{fs, path::Path};
@@ -11,7 +12,7 @@ use std::{fs, path::Path};
 fn ask(object: &Value) -> Value {
     let mut body = question(object, ["networking.istio.io", "v1", "x"]);
     body["request"]["namespace"] = object["metadata"]["namespace"].clone();
-    let (answer, _) = server::answer_object(&Context::default(), body.to_string().as_bytes());
+    let (answer, _) = server::answer_object(&Context::default(), &Snapshot::default(), body.to_string().as_bytes());
     serde_json::from_slice::<Value>(&answer).expect("an answer")["response"].take()
 }
 
@@ -97,7 +98,7 @@ fn only_what_is_made_or_changed_is_looked_at() {
     for (operation, allowed) in [("CREATE", false), ("UPDATE", false), ("DELETE", true), ("CONNECT", true)] {
         let mut body = question(&bad, ["", "", ""]);
         body["request"]["operation"] = operation.into();
-        let (answer, _) = server::answer_object(&Context::default(), body.to_string().as_bytes());
+        let (answer, _) = server::answer_object(&Context::default(), &Snapshot::default(), body.to_string().as_bytes());
         let answer: Value = serde_json::from_slice(&answer).expect("an answer");
         assert_eq!((&answer["response"]["allowed"], &answer["response"]["uid"]), (&json!(allowed), &json!("u-1")));
     }
@@ -138,4 +139,81 @@ fn an_object_that_is_always_refused_is() {
         virtual_service(json!({ "hosts": ["web"], "http": [{ "route": [{ "destination": { "host": "web" } }] }] }));
     good["metadata"]["annotations"] = json!({ "internal.istio.io/webhook-always-reject": "true" });
     assert_eq!(ask(&good)["allowed"], false);
+}
+
+#[test]
+fn what_an_object_names_that_is_not_there_is_remarked_on_and_never_refused() {
+    let text = "
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {clusterIP: 10.0.0.1, ports: [{name: http, port: 80}, {name: other, port: 81}]}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: web, namespace: shop}
+spec: {host: web, subsets: [{name: v1, labels: {version: v1}}]}
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: shop}
+spec: {selector: {istio: edge}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]}
+---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: little, namespace: shop}
+spec: {egress: [{hosts: ['other/*']}]}
+";
+    let changes =
+        files::documents(text).into_iter().map(|(_, o)| parse::object(&o.expect("an object"), &Context::default()));
+    let others = Snapshot::default().apply(changes);
+    let said = |object: &Value| {
+        let mut body = question(object, ["networking.istio.io", "v1", "x"]);
+        body["request"]["namespace"] = "shop".into();
+        let (answer, _) = server::answer_object(&Context::default(), &others, body.to_string().as_bytes());
+        let mut answer: Value = serde_json::from_slice(&answer).expect("an answer");
+        assert_eq!(answer["response"]["allowed"], true, "{answer}");
+        let warnings = answer["response"]["warnings"].take();
+        let texts = warnings.as_array().into_iter().flatten().filter_map(Value::as_str);
+        texts.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let to = |destination: Value| json!([{ "route": [{ "destination": destination }] }]);
+    let mut fine = virtual_service(
+        json!({ "hosts": ["web"], "gateways": ["mesh", "edge"], "http": to(json!({ "host": "web", "subset": "v1" })) }),
+    );
+    fine["metadata"]["namespace"] = "shop".into();
+    assert_eq!(said(&fine), [""; 0], "what a Sidecar hides is there all the same");
+    for (spec, wanted) in [
+        (
+            json!({ "hosts": ["web"], "http": to(json!({ "host": "web", "subset": "v2" })) }),
+            "spec.http[0].route[0].destination.subset: no DestinationRule for web.shop.svc.cluster.local has the subset v2",
+        ),
+        (
+            json!({ "hosts": ["web"], "http": to(json!({ "host": "wep" })) }),
+            "spec.http[0].route[0].destination.host: no service wep.shop.svc.cluster.local",
+        ),
+        (
+            json!({ "hosts": ["web"], "http": to(json!({ "host": "web", "port": { "number": 82 } })) }),
+            "spec.http[0].route[0].destination.port: web.shop.svc.cluster.local has no port 82",
+        ),
+        (
+            json!({ "hosts": ["web"], "tcp": to(json!({ "host": "none.example" })) }),
+            "spec.tcp[0].route[0].destination.host: no service none.example",
+        ),
+        (
+            json!({ "hosts": ["web"], "gateways": ["egde"], "http": to(json!({ "host": "web" })) }),
+            "spec.gateways[0]: no Gateway shop/egde is there",
+        ),
+    ] {
+        let mut object = fine.clone();
+        object["spec"] = spec;
+        let said = said(&object);
+        assert!(said.len() == 1 && said[0].starts_with(wanted), "{wanted}: {said:?}");
+    }
+    let policy = json!({
+        "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": { "name": "a", "namespace": "shop" },
+        "spec": { "selector": { "matchLabels": { "app": "wep" } }, "rules": [{}] },
+    });
+    assert!(said(&policy)[0].starts_with("spec.selector: chooses no workload that is there"));
+    assert_eq!(others.virtual_services.len(), 0, "to ask changes nothing");
 }
