@@ -6,6 +6,7 @@ use crate::{
     model::Mesh,
 };
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// The oldest minor version of Kubernetes 1 that has what is used: conditions of webhooks, and applying server-side.
 const OLDEST: u64 = 28;
@@ -70,6 +71,7 @@ async fn rights(cluster: &Cluster, namespace: &str) -> Result<Vec<Finding>, Stri
 async fn definitions(cluster: &Cluster) -> Result<Vec<Finding>, String> {
     let release = Release { name: "istio-base".into(), namespace: "istio-system".into(), service: "mainsheet" };
     let mut found = Vec::new();
+    let mut owners: BTreeMap<String, usize> = BTreeMap::new();
     for wanted in render(Component::Base, &release, &json!({}))? {
         let Some(live) = cluster.get(&wanted).await? else { continue };
         let versions = |object: &Value| -> Vec<String> {
@@ -88,9 +90,14 @@ async fn definitions(cluster: &Cluster) -> Result<Vec<Finding>, String> {
                 Some(release) => format!("Helm's release {release}"),
                 None => "somebody else".into(),
             };
-            let what = format!("was made by {owner}: leave base out (--component istiod), or replace it (--take-over)");
-            found.push(Finding::warning(called(&wanted), what));
+            *owners.entry(owner).or_default() += 1;
         }
+    }
+    for (owner, count) in owners {
+        let what = format!(
+            "{count} of them were made by {owner}: leave base out (--component istiod), or replace them (--take-over)"
+        );
+        found.push(Finding::warning("definitions of the mesh's kinds", what));
     }
     Ok(found)
 }
