@@ -1,7 +1,7 @@
 # Everything that is done with this source tree. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help tools opa build test unit mesh demo bench fleet fuzz cluster cluster-tools cluster-test soak cluster-bench lint fmt golden clean
+.PHONY: help tools opa build image test unit mesh demo bench fleet fuzz cluster cluster-tools cluster-test soak cluster-bench lint fmt golden clean
 
 CARGO ?= cargo
 # The tests name Envoy by this; it lies in a cache outside the source tree.
@@ -19,6 +19,17 @@ opa: ## build Open Policy Agent, which some tests let decide (Go, cached)
 
 build: tools ## the release binary: target/release/mainsheet
 	$(CARGO) build --release --locked
+
+# The C library is linked in, so that the image holds nothing else. IMAGE is its name.
+IMAGE ?= localhost/mainsheet:1
+TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
+DIST = $${CARGO_TARGET_DIR:-target}/$(TARGET)/dist/mainsheet
+image: ## target/image/mainsheet.tar: an OCI image with the static binary alone, and what it holds (minutes)
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --locked --profile dist --target $(TARGET) --bin mainsheet
+	@test $$(stat -c %s $(DIST)) -lt 41943040 || { echo "$(DIST) has more than 40 MiB" >&2; exit 1; }
+	@mkdir -p target/image
+	@python3 deploy/image.py target/image/mainsheet.tar $(IMAGE) --sizes --user 1337:1337 \
+		--entrypoint /usr/local/bin/mainsheet $(DIST):/usr/local/bin/mainsheet
 
 test: tools opa lint ## all tests: formatting, lints, unit tests, goldens, real Envoys, the demo
 	$(CARGO) build --locked --bins --examples

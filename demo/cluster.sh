@@ -35,7 +35,7 @@ TEXT
 
 step "Images, from the files of this machine"
 busybox=("/bin/busybox:/bin/busybox" "@/bin/busybox:/bin/sh" "@/bin/busybox:/bin/wget" "@/bin/busybox:/bin/cat")
-image() { python3 "$CLUSTERS/image.py" "$IMAGES/$1.tar" "localhost/$1:1" --ldd "${@:2}"; }
+image() { python3 "$ROOT/deploy/image.py" "$IMAGES/$1.tar" "localhost/$1:1" --ldd "${@:2}"; }
 for name in mainsheet examples/echo; do strip -o "$CACHE/$(basename $name).stripped" "$BINARIES/$name"; done
 image mainsheet --entrypoint /usr/local/bin/mainsheet "$CACHE/mainsheet.stripped:/usr/local/bin/mainsheet"
 libraries=/usr/lib/$(gcc -print-multiarch)/xtables

@@ -20,7 +20,7 @@ links=()
 for name in iptables ip6tables iptables-nft ip6tables-nft; do
   for end in save restore; do links+=("@xtables-nft-multi:/usr/sbin/$name-$end"); done
 done
-python3 "$HERE/image.py" "$d/image.tar" localhost/mainsheet-cni:1 --ldd --entrypoint /usr/local/bin/mainsheet \
+python3 "$HERE/../../deploy/image.py" "$d/image.tar" localhost/mainsheet-cni:1 --ldd --entrypoint /usr/local/bin/mainsheet \
   "$d/mainsheet:/usr/local/bin/mainsheet" /etc/protocols:/etc/protocols /usr/sbin/nft:/usr/sbin/nft \
   /usr/sbin/xtables-nft-multi:/usr/sbin/xtables-nft-multi "$libraries/xtables:$libraries/xtables" "${links[@]}" >&2
 "$HERE/component.sh" image "$d/image.tar"

@@ -21,7 +21,7 @@ image() {
       *:*) [ "${argument%%:*}" -nt "$tar" ] || continue ;;
       *) continue ;;
     esac
-    python3 "$HERE/image.py" "$tar" "localhost/$1:1" "${@:2}" >&2
+    python3 "$HERE/../../deploy/image.py" "$tar" "localhost/$1:1" "${@:2}" >&2
     return
   done
 }

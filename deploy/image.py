@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Makes a container image (docker-archive, which `ctr images import` takes) from local files, without an engine.
+"""Makes a container image from local files, without an engine: the tar of an OCI image layout, which is a docker-archive too,
+so that `ctr images import`, `docker load`, `podman load` and `skopeo copy oci-archive:` take it.
 
-image.py OUT.tar NAME:TAG [--entrypoint A,B] [--env K=V]... [--user UID] [--ldd] SOURCE:TARGET...
+image.py OUT.tar NAME:TAG [--entrypoint A,B] [--env K=V]... [--user UID] [--ldd] [--sizes] SOURCE:TARGET...
 
-SOURCE is a file or a directory; `@LINK:TARGET` makes TARGET a symbolic link to LINK. With --ldd the shared libraries and
+With --sizes what is in it is printed. SOURCE is a file or a directory; `@LINK:TARGET` makes TARGET a symbolic link to LINK. With --ldd the shared libraries and
 the loader of each file come along. The same files make the same image.
 """
 import argparse
@@ -15,6 +16,7 @@ import platform
 import subprocess
 import tarfile
 
+OCI = "application/vnd.oci.image."
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 DIRECTORIES = {"tmp", "proc", "sys", "dev", "run", "etc", "var", "var/run"}
 TEXTS = {
@@ -33,6 +35,7 @@ def arguments():
     parser.add_argument("--env", action="append", default=[])
     parser.add_argument("--user", default="")
     parser.add_argument("--ldd", action="store_true")
+    parser.add_argument("--sizes", action="store_true")
     return parser.parse_intermixed_args()
 
 
@@ -94,7 +97,8 @@ def layer(found):
 
 def main():
     given = arguments()
-    files = layer(contents(given.files, given.ldd))
+    found = contents(given.files, given.ldd)
+    files = layer(found)
     digest = hashlib.sha256(files).hexdigest()
     settings = {"Env": ["PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"] + given.env, "WorkingDir": "/"}
     if given.entrypoint:
@@ -107,16 +111,35 @@ def main():
         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + digest]},
         "config": settings,
     }).encode()
-    image = hashlib.sha256(config).hexdigest()
-    manifest = [{"Config": image + ".json", "RepoTags": [given.name], "Layers": [digest + "/layer.tar"]}]
-    members = {digest + "/layer.tar": files, image + ".json": config, "manifest.json": json.dumps(manifest).encode()}
+    index = {"schemaVersion": 2, "mediaType": OCI + "index.v1+json", "manifests": []}
+    members = {"oci-layout": json.dumps({"imageLayoutVersion": "1.0.0"}).encode()}
+
+    def blob(kind, data):
+        """Adds a blob, and tells what refers to it."""
+        digest = hashlib.sha256(data).hexdigest()
+        members["blobs/sha256/" + digest] = data
+        return {"mediaType": OCI + kind, "digest": "sha256:" + digest, "size": len(data)}
+
+    described = {"config": blob("config.v1+json", config), "layers": [blob("layer.v1.tar", files)]}
+    described = {"schemaVersion": 2, "mediaType": OCI + "manifest.v1+json", **described}
+    annotations = {"io.containerd.image.name": given.name, "org.opencontainers.image.ref.name": given.name.rsplit(":", 1)[-1]}
+    index["manifests"].append({**blob("manifest.v1+json", json.dumps(described).encode()), "annotations": annotations})
+    members["index.json"] = json.dumps(index).encode()
+    # What docker load reads, which looks at nothing else.
+    path = lambda blob: "blobs/" + blob["digest"].replace(":", "/")
+    docker = {"Config": path(described["config"]), "RepoTags": [given.name], "Layers": [path(described["layers"][0])]}
+    members["manifest.json"] = json.dumps([docker]).encode()
     with tarfile.open(given.out + ".new", "w") as tar:
-        for name, data in members.items():
+        for name, data in sorted(members.items()):
             info = tarfile.TarInfo(name)
             info.size, info.mode = len(data), 0o644
             tar.addfile(info, io.BytesIO(data))
     os.replace(given.out + ".new", given.out)
     print(f"{given.name}: {len(files)} bytes")
+    if given.sizes:
+        for target, (form, what) in sorted(found.items()):
+            size = os.path.getsize(what) if form == "file" else len(what)
+            print(f"  {size:>10}  /{target}")
 
 
 main()
