@@ -1,6 +1,6 @@
 //! Callers prove who they are by tokens that the cluster has signed: it is asked about each, or its keys are.
 
-use crate::harness::{Objects, Plane, Proxy, Server, with_own};
+use crate::harness::{Objects, Plane, Proxy, Server, eventually, with_own};
 use mainsheet::{
     id::Spiffe,
     peer::{Access, Caller, Proof},
@@ -118,6 +118,12 @@ fn the_cluster_says_which_pages_callers_may_get() {
             pod: None,
             subject: None,
         };
+        // The API server learns of its own objects by a watch, and answers kept are those of one `Access`.
+        eventually("a right that was given", async || {
+            let may = Access::new(server.client()).may_get(&caller("seller"), "/debug/syncz").await;
+            may.then_some(()).ok_or("not yet")
+        })
+        .await;
         for (account, page, may) in [
             ("seller", "/debug/syncz", true),
             ("seller", "/debug/configz", false),

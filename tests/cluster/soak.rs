@@ -26,7 +26,7 @@ const PROXIES: u64 = 6;
 /// How long all is thrown about before there is quiet.
 const WILD: Duration = Duration::from_secs(10);
 /// How long after quiet all have the truth.
-const SETTLED: Duration = Duration::from_secs(5);
+const SETTLED: Duration = Duration::from_secs(10);
 /// How long it may take until all parts are up again: the API server's own start, and the pauses between tries.
 const UP: Duration = Duration::from_secs(60);
 /// How long nothing may be written after that.
@@ -208,7 +208,11 @@ impl Soak {
             }
             time::sleep(Duration::from_millis(100)).await;
         }
-        Ok(())
+        let objects = self.server.objects();
+        match objects.versions_told().await == objects.versions().await {
+            true => Ok(()),
+            false => Err("the API server has not told all it has".to_owned()),
+        }
     }
 
     /// What proxies have that is not what the objects come to.
@@ -223,12 +227,7 @@ impl Soak {
 
     /// Nobody writes what was said before, and no world is published that is the one before.
     async fn is_still(&self) {
-        let versions = async || -> BTreeMap<String, String> {
-            let text = |o: &Value, f: &str| o["metadata"][f].as_str().unwrap_or_default().to_owned();
-            let all = self.server.objects().all().await;
-            let name = |o: &Value| format!("{} {}/{}", o["kind"], text(o, "namespace"), text(o, "name"));
-            all.iter().map(|o| (name(o), text(o, "resourceVersion"))).collect()
-        };
+        let versions = async || self.server.objects().versions().await;
         let worlds = || self.planes.each_ref().map(|p| p.metric("mainsheet_snapshot_generation"));
         // What follows from the last change may still be written.
         time::sleep(Duration::from_secs(1)).await;

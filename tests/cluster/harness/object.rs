@@ -4,7 +4,12 @@ use futures_util::future::join_all;
 use hyper::Request;
 use kube::Client;
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, fs, path::Path, sync::LazyLock};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    sync::LazyLock,
+};
 
 /// A kind: group, the version that is written, name, name in addresses, and whether it has namespaces.
 type Kind = (&'static str, &'static str, &'static str, &'static str, bool);
@@ -137,8 +142,13 @@ impl Objects {
     }
 
     /// Every object of a kind, with its kind in it; none where the kind is not there.
-    pub(crate) async fn all_of(&self, (group, version, kind, plural, _): Kind) -> Vec<Value> {
-        let Ok(list) = self.send("GET", &address(group, version, plural, None), &Value::Null).await else {
+    pub(crate) async fn all_of(&self, kind: Kind) -> Vec<Value> {
+        self.list(kind, "").await
+    }
+
+    async fn list(&self, (group, version, kind, plural, _): Kind, query: &str) -> Vec<Value> {
+        let path = address(group, version, plural, None) + query;
+        let Ok(list) = self.send("GET", &path, &Value::Null).await else {
             return Vec::new();
         };
         let items = list["items"].as_array().cloned().unwrap_or_default();
@@ -154,6 +164,17 @@ impl Objects {
     /// Every object of the kinds that are written.
     pub(crate) async fn all(&self) -> Vec<Value> {
         join_all(KINDS.map(|kind| self.all_of(kind))).await.concat()
+    }
+
+    /// The version of every object, by its name.
+    pub(crate) async fn versions(&self) -> BTreeMap<String, String> {
+        versions(self.all().await)
+    }
+
+    /// The same as watches were told them. For seconds after its storage was away, the API server does not tell them
+    /// of what is new, nor that it does not.
+    pub(crate) async fn versions_told(&self) -> BTreeMap<String, String> {
+        versions(join_all(KINDS.map(|kind| self.list(kind, "?resourceVersion=0"))).await.concat())
     }
 
     /// Deletes all that tests have written.
@@ -217,6 +238,12 @@ static DEFINITIONS: LazyLock<Vec<Value>> = LazyLock::new(|| {
 
 fn definition(kind: &str) -> &'static Value {
     DEFINITIONS.iter().find(|d| d["spec"]["names"]["kind"] == kind).expect("a kind of the mesh")
+}
+
+fn versions(objects: Vec<Value>) -> BTreeMap<String, String> {
+    let text = |o: &Value, field: &str| o["metadata"][field].as_str().unwrap_or_default().to_owned();
+    let name = |o: &Value| format!("{} {}/{}", o["kind"], text(o, "namespace"), text(o, "name"));
+    objects.iter().map(|o| (name(o), text(o, "resourceVersion"))).collect()
 }
 
 fn address(group: &str, version: &str, plural: &str, namespace: Option<&str>) -> String {
