@@ -309,19 +309,19 @@ impl Watch {
         self.flight.is_none() && self.is_planned(config)
     }
 
+    /// Whether something is to be said whatever the configuration is.
+    fn owes(&self) -> bool {
+        self.fresh || !self.again.is_empty() || !self.untold.is_empty() || self.owed
+    }
+
     /// Whether there is nothing to say beyond what is under way.
     pub(super) fn is_planned(&self, config: &Arc<Config>) -> bool {
-        !self.fresh && self.holding.is(config) && self.again.is_empty() && self.untold.is_empty() && !self.owed
+        !self.owes() && self.holding.is(config)
     }
 
     /// Whether there may be something to say beyond what is under way, however the configuration was made.
     pub(super) fn differs(&self, config: &Arc<Config>) -> bool {
-        !self.is_planned(config)
-            && (self.fresh
-                || !self.again.is_empty()
-                || !self.untold.is_empty()
-                || self.owed
-                || !config.changes(&self.holding.served, self.kind).is_empty())
+        self.owes() || !config.changes(&self.holding.served, self.kind).is_empty()
     }
 
     /// Whether a response was sent and not answered.
