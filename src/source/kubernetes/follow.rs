@@ -104,7 +104,7 @@ impl<F: Follow> Follower<F> {
                 Err(stopped) => return stopped,
                 Ok(End::Again) => {}
                 // Not in a loop, where the server says so again and again.
-                Ok(End::Failed(Failure::Missed)) => time::sleep(pauses.next(None)).await,
+                Ok(End::Failed(Failure::Missed)) => self.rest("its changes are forgotten", None, &mut pauses).await,
                 Ok(End::Failed(Failure::Unknown(why))) if streaming => {
                     tracing::debug!(
                         kind = self.kind.of.name,
@@ -125,7 +125,7 @@ impl<F: Follow> Follower<F> {
         }
     }
 
-    /// Says why a kind cannot be read, and waits a while.
+    /// Says why a kind cannot be read, and waits a while: whoever waits serves what was known, and does not hide it.
     async fn rest(&self, why: &str, after: Option<Duration>, pauses: &mut Pauses) {
         match self.health.fails(self.kind.of.name, why) {
             true => tracing::warn!(kind = self.kind.of.name, "cannot be read from the API server: {why}"),
@@ -223,7 +223,7 @@ impl<F: Follow> Round<'_, F> {
                 _ if self.follower.served.borrow().generation != self.generation => return Ok(End::Again),
                 // Watches end now and then. One that ends at once, again and again, is not asked for in a loop.
                 None if told => {}
-                None => time::sleep(self.pauses.next(None)).await,
+                None => self.follower.rest("a watch ended at once", None, self.pauses).await,
                 Some(Failure::Other(why, after)) => self.follower.rest(&why, after, self.pauses).await,
                 Some(failure) => return Ok(End::Failed(failure)),
             }
