@@ -23,7 +23,8 @@ pub use delta::Delta;
 pub use entrance::{Entrance, Opening, Placed};
 pub use policies::{FoundKeys, Policies, TokenRule};
 pub use routing::Precedence;
-pub use view::{Face, Families, KeptHeaders, NamedSecrets, Place, Target, View, ViewKey};
+use view::ByAge;
+pub use view::{Face, Families, KeptHeaders, NamedSecrets, Place, Target, Traced, View, ViewKey};
 
 use crate::{
     id::{Host, Kind, Namespace, ObjectRef, ServiceKey, Shared},
@@ -111,8 +112,8 @@ struct Index {
     workloads_by_ip: OrdMap<IpAddr, Few<ObjectKey>>,
     /// The endpoints of a service.
     endpoints: OrdMap<ServiceKey, Shared<EndpointSet>>,
-    /// The hosts that have a port of this number.
-    ports: OrdMap<u16, OrdSet<Host>>,
+    /// The services that have a port of this number.
+    ports: OrdMap<u16, OrdSet<ByAge>>,
     /// The objects whose selector asks for a label first, by namespace, key and value; both are empty for those that
     /// ask for none and mean all.
     selectors: OrdMap<(Namespace, Arc<str>, Arc<str>), OrdSet<ObjectRef>>,

@@ -5,7 +5,7 @@
 
 use super::{Index, Snapshot, add_to, drop_from, registry::label_keys};
 use crate::{
-    id::{Host, Kind, Namespace, ObjectRef, ServiceKey, Shared},
+    id::{Kind, Namespace, ObjectRef, ServiceKey, Shared},
     model::{
         Endpoint, EndpointAddress, EndpointSet, Health, Labels, Locality, MtlsMode, ObjectKey, Pod, Registry,
         Resolution, Service, Slice, SliceEndpoint, TargetPort, selects,
@@ -273,9 +273,9 @@ fn slice_health(listed: &SliceEndpoint) -> Health {
 }
 
 impl Index {
-    /// The hosts that have a port of this number.
-    pub(super) fn hosts_on(&self, port: u16) -> impl Iterator<Item = &Host> {
-        self.ports.get(&port).into_iter().flatten()
+    /// The services that have a port of this number, the oldest first.
+    pub(super) fn services_on(&self, port: u16) -> impl Iterator<Item = &Shared<Service>> {
+        self.ports.get(&port).into_iter().flatten().map(|aged| &aged.0)
     }
 
     /// Every port number that a service has.

@@ -3,7 +3,7 @@
 //! Several objects may define one host. Within a namespace a Kubernetes Service counts before ServiceEntries, and
 //! ServiceEntries that agree are merged, the oldest first (Istio: `sidecar.go`, appendSidecarServices).
 
-use super::{Snapshot, add_to, drop_from, enlist, unlist};
+use super::{ByAge, Snapshot, add_to, drop_from, enlist, unlist};
 use crate::{
     id::{Host, Namespace, ObjectRef, ServiceKey, Shared, fingerprint_bytes},
     model::{Distribution, Labels, ObjectKey, Registry, Service, ServiceEntry, Vip},
@@ -153,21 +153,21 @@ impl Snapshot {
     }
 
     fn replace(&mut self, host: &Host, services: Vec<Shared<Service>>) {
-        let numbers = |all: &[Shared<Service>]| -> BTreeSet<u16> {
-            all.iter().flat_map(|s| &s.ports).map(|p| p.number).collect()
-        };
         if self.services_of(host) == services {
             return;
         }
-        let (old, new) = (numbers(self.services_of(host)), numbers(&services));
         for service in self.services_of(host).to_vec() {
             self.index.node_bound.remove(&service.key());
+            let aged = ByAge(service);
+            aged.0.ports.iter().for_each(|port| drop_from(&mut self.index.ports, &port.number, &aged));
+        }
+        for service in &services {
+            let aged = ByAge(service.clone());
+            service.ports.iter().for_each(|port| add_to(&mut self.index.ports, port.number, aged.clone()));
         }
         for service in services.iter().filter(|s| s.node_local || s.distribution == Distribution::SameNode) {
             self.index.node_bound.insert(service.key());
         }
-        old.difference(&new).for_each(|port| drop_from(&mut self.index.ports, port, host));
-        new.difference(&old).for_each(|port| add_to(&mut self.index.ports, *port, host.clone()));
         match services.is_empty() {
             true => drop(self.index.services.remove(host)),
             false => drop(self.index.services.insert(host.clone(), services.into())),

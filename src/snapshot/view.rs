@@ -16,7 +16,7 @@ use crate::{
         Service, ServicePort, Sidecar, Vip, VirtualService, WorkloadEntry, locality_label, selects,
     },
 };
-use std::{net::IpAddr, sync::Arc};
+use std::{cmp::Ordering, net::IpAddr, sync::Arc};
 
 /// The label that stands for the node that a pod runs on.
 const NODE_LABEL: &str = "kubernetes.io/hostname";
@@ -172,7 +172,7 @@ pub struct Place {
     pub cluster_node: Arc<str>,
 }
 
-/// How a proxy listens, and what it calls itself in traces.
+/// How a proxy listens.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Face {
     /// How traffic gets to it.
@@ -183,10 +183,17 @@ pub struct Face {
     pub proxy: ProxyConfig,
     /// Its own address, where clients of some service dial it: it has no listener towards itself.
     pub dialled: Option<IpAddr>,
+    /// What it calls itself in traces; `None` where there are none.
+    pub traced: Option<Traced>,
+}
+
+/// What a proxy calls itself in traces.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Traced {
     /// The name of its application (label `service.istio.io/canonical-name`, or `unknown`).
-    pub canonical_name: Arc<str>,
+    pub service: Arc<str>,
     /// Its version (label `service.istio.io/canonical-revision`, or `latest`).
-    pub canonical_revision: Arc<str>,
+    pub revision: Arc<str>,
     /// The mesh that it says it is in.
     pub mesh: Arc<str>,
 }
@@ -261,9 +268,11 @@ impl Snapshot {
                 settings: node.settings.clone(),
                 proxy: proxy.clone(),
                 dialled: node.ips.first().filter(|ip| self.index.dialled.contains_key(*ip)).copied(),
-                canonical_name: label("service.istio.io/canonical-name", "unknown"),
-                canonical_revision: label("service.istio.io/canonical-revision", "latest"),
-                mesh: node.mesh.clone(),
+                traced: self.mesh.tracing.then(|| Traced {
+                    service: label("service.istio.io/canonical-name", "unknown"),
+                    revision: label("service.istio.io/canonical-revision", "latest"),
+                    mesh: node.mesh.clone(),
+                }),
             }),
             mtls: Some(Shared::new(self.peer_mtls(&node.namespace, labels))),
             policies: Some(Shared::new(self.policies(&node.namespace, labels))),
@@ -394,10 +403,35 @@ impl Snapshot {
     }
 }
 
-/// Sorts services by their age, and then by name and namespace.
-fn oldest_first(services: &mut [&Shared<Service>]) {
-    services.sort_by(|a, b| (a.created, &a.name, &a.namespace).cmp(&(b.created, &b.name, &b.namespace)));
+/// Services in order of their age, and then of name and namespace.
+#[derive(Clone, Debug)]
+pub(super) struct ByAge(pub(super) Shared<Service>);
+
+impl ByAge {
+    fn order(service: &Service) -> impl Ord + '_ {
+        (service.created, &service.name, &service.namespace, &service.host)
+    }
 }
+
+impl Ord for ByAge {
+    fn cmp(&self, other: &Self) -> Ordering {
+        Self::order(&self.0).cmp(&Self::order(&other.0))
+    }
+}
+
+impl PartialOrd for ByAge {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for ByAge {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for ByAge {}
 
 /// The pod that a node says it runs in.
 fn pod_key(node: &Node) -> ObjectKey {
@@ -451,7 +485,7 @@ impl<'a> View<'a> {
     /// Every service that the listener which is looked at lets in, the oldest first.
     pub fn imported_services(&self) -> Vec<&'a Shared<Service>> {
         let mut services: Vec<_> = self.snapshot.index.services.keys().filter_map(|host| self.imported(host)).collect();
-        oldest_first(&mut services);
+        services.sort_by(|a, b| ByAge::order(a).cmp(&ByAge::order(b)));
         services
     }
 
@@ -472,15 +506,8 @@ impl<'a> View<'a> {
 
     /// The services that the listener which is looked at lets in and that have a port of this number, the oldest first.
     pub fn services_on(&self, port: u16) -> Vec<&'a Shared<Service>> {
-        let mut services: Vec<_> = self
-            .snapshot
-            .index
-            .hosts_on(port)
-            .filter_map(|host| self.imported(host))
-            .filter(|s| s.port(port).is_some())
-            .collect();
-        oldest_first(&mut services);
-        services
+        let imported = |s: &&Shared<Service>| self.imported(&s.host).is_some_and(|i| i.namespace == s.namespace);
+        self.snapshot.index.services_on(port).filter(imported).collect()
     }
 
     /// Every port number that some service has, in order.

@@ -81,12 +81,12 @@ impl Settings {
         let proxy = face.map(|f| f.proxy.clone()).unwrap_or_default();
         // A proxy that says nothing of its connections has the mesh's settings, whatever else it says.
         let connections = proxy.connections.or_else(|| mesh.proxy_config.connections.clone()).unwrap_or_default();
-        let tracing = face.filter(|_| mesh.tracing).map(|face| Tracing {
+        let tracing = face.and_then(|face| face.traced.as_ref()).map(|traced| Tracing {
             sampling: mesh.trace_sampling,
-            canonical_revision: face.canonical_revision.clone(),
-            canonical_service: face.canonical_name.clone(),
+            canonical_revision: traced.revision.clone(),
+            canonical_service: traced.service.clone(),
             cluster: key.cluster.clone(),
-            mesh: face.mesh.clone(),
+            mesh: traced.mesh.clone(),
             namespace: key.namespace.shared(),
         });
         Shared::new(Self {

@@ -73,11 +73,16 @@ impl Entry {
         entry
     }
 
+    /// Whether it takes requests, to whichever service: all of a port share its routes.
+    pub(super) fn takes_requests(&self) -> bool {
+        class(self.speaks) != Class::Tcp
+    }
+
     /// Adds what a younger service wants.
     pub(super) fn add(&mut self, wanted: Wanted) -> Outcome {
         let (here, there) = (class(self.speaks), class(wanted.protocol));
-        if there == Class::Http && here != Class::Tcp {
-            return Outcome::Served; // requests to all services of a port share its routes
+        if there == Class::Http && self.takes_requests() {
+            return Outcome::Served;
         }
         if !can_share(self.speaks, wanted.protocol) {
             return Outcome::Refused;

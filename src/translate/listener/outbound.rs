@@ -33,6 +33,7 @@ use crate::{
 };
 use prost::Message;
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -167,10 +168,16 @@ struct Here {
 }
 
 impl Here {
+    /// Whether the listener for requests is there, and stays as it is whichever more services they are for.
+    fn takes_requests(&self, site: &Site<'_>) -> bool {
+        let known = site.for_requests().first().and_then(|address| self.entries.get(address));
+        known.is_some_and(|(entry, _, locked)| *locked || entry.takes_requests())
+    }
+
     /// Adds what the services want that a listener lets in.
     fn fill(&mut self, view: &View<'_>, port: u16) {
         let own = view.listener.and_then(|l| l.port.as_ref());
-        let ports: Vec<(&Shared<Service>, ServicePort)> = match own {
+        let ports: Vec<(&Shared<Service>, Cow<'_, ServicePort>)> = match own {
             None => ports_on(view.services_on(port), port),
             Some(own) => {
                 let services = match own.number == 0 || own.protocol == Protocol::HttpProxy {
@@ -183,7 +190,7 @@ impl Here {
                     protocol: own.protocol,
                     target: TargetPort::Number(port),
                 };
-                services.into_iter().map(|s| (s, as_named.clone())).collect()
+                services.into_iter().map(|s| (s, Cow::Owned(as_named.clone()))).collect()
             }
         };
         let mut site = Site::new(view, port);
@@ -199,9 +206,13 @@ impl Here {
     fn add(&mut self, site: &Site<'_>, service: &Shared<Service>, service_port: &ServicePort) {
         let port = site.port;
         let note = |text: String| Problem::warning(&service.source, FieldPath::new("spec").field("ports"), text);
-        let wildcard = site.fixed.is_none() && service_port.protocol.is_http();
+        let requests = service_port.protocol.is_http();
+        let objection = reserved::objection(site.view, port, site.fixed.is_none() && requests, site.real && port != 0);
+        // Most services of a port are told apart by its routes, and want nothing of a listener that is there.
+        if requests && objection.is_none() && self.takes_requests(site) {
+            return;
+        }
         let wanted = site.wanted(service, service_port);
-        let objection = reserved::objection(site.view, port, wildcard, site.real && port != 0);
         if let Some(why) = objection.filter(|_| !wanted.is_empty()) {
             self.problems.push(note(why));
             return;
@@ -218,8 +229,9 @@ impl Here {
 }
 
 /// The ports of this number, with their services.
-fn ports_on<'a>(services: Vec<&'a Shared<Service>>, port: u16) -> Vec<(&'a Shared<Service>, ServicePort)> {
-    let of = |s: &'a Shared<Service>| s.ports.iter().filter(move |p| p.number == port).map(move |p| (s, p.clone()));
+fn ports_on<'a>(services: Vec<&'a Shared<Service>>, port: u16) -> Vec<(&'a Shared<Service>, Cow<'a, ServicePort>)> {
+    let of =
+        |s: &'a Shared<Service>| s.ports.iter().filter(move |p| p.number == port).map(move |p| (s, Cow::Borrowed(p)));
     services.into_iter().flat_map(of).collect()
 }
 

@@ -73,14 +73,19 @@ impl<'a> Site<'a> {
         }
     }
 
+    /// The addresses at which there are requests.
+    pub(super) fn for_requests(&self) -> &[Arc<str>] {
+        self.fixed.as_ref().unwrap_or(&self.wildcards)
+    }
+
     /// Requests are told apart by their host, so all services share the wildcard address.
     fn requests(&self, service: &Service, protocol: Protocol) -> Wanted {
-        let addresses = self.fixed.as_ref().unwrap_or(&self.wildcards);
+        let addresses = self.for_requests();
         let detects = self.is_wildcard(addresses) && protocol != Protocol::HttpProxy;
         let takes = if detects { Match::detected_http() } else { Match::default() };
         Wanted {
             http: Some(self.http_chain(takes, addresses, self.shared_routes(addresses))),
-            addresses: addresses.clone(),
+            addresses: addresses.to_vec(),
             protocol,
             speaks: if detects { Protocol::Auto } else { protocol },
             tcp: Vec::new(),
