@@ -11,6 +11,7 @@ mod grpc;
 mod local;
 mod metrics;
 mod registry;
+mod requests;
 mod server;
 mod session;
 pub mod stream;

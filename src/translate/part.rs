@@ -249,6 +249,8 @@ impl Part {
     fn changed(&self, view: &View<'_>, mut built: Vec<(Unit, Built)>) -> Vec<(Unit, Built)> {
         for (_, built) in &mut built {
             built.problems = built.problems.drain(..).map(|p| view.snapshot.written(p)).collect();
+            // A list that was made of another one may have the room of that.
+            built.resources.shrink_to_fit();
         }
         built.retain(|(unit, built)| !self.has(unit, built));
         built

@@ -3,6 +3,7 @@
 
 use super::{
     encoded::Message,
+    requests::Requests,
     wire::{Delta, Sotw, Wire},
 };
 use crate::id::ResourceType;
@@ -17,11 +18,10 @@ use std::{
 };
 use tokio::sync::mpsc;
 use tonic::{
-    Request, Status, Streaming,
+    Request, Status,
     codegen::http::{HeaderMap, HeaderValue, Response, header::CONTENT_TYPE},
     server::NamedService,
 };
-use tonic_prost::ProstDecoder;
 
 /// What is sent on a stream, in order.
 pub(super) type Messages = mpsc::Receiver<Result<Message, Status>>;
@@ -29,7 +29,7 @@ pub(super) type Messages = mpsc::Receiver<Result<Message, Status>>;
 /// Whoever serves streams.
 pub(super) trait Serve: Clone + Send + Sync + 'static {
     /// Serves a stream of one type, or of all.
-    fn serve<W: Wire>(&self, only: Option<ResourceType>, request: Request<Streaming<W::Request>>) -> Messages;
+    fn serve<W: Wire>(&self, only: Option<ResourceType>, request: Request<Requests<W::Request>>) -> Messages;
 }
 
 /// A service: its name, its methods for both variants, and the type that it is for.
@@ -120,8 +120,8 @@ impl<S: Serve, const N: usize> tonic::codegen::Service<Incoming> for Service<S, 
 
 impl<S: Serve, const N: usize> Service<S, N> {
     fn stream<W: Wire>(&self, request: Incoming) -> Outgoing {
-        let decode = |body| Streaming::new_request(ProstDecoder::<W::Request>::default(), body, None, Some(self.max));
-        let messages = self.server.serve::<W>(SERVICES[N].only, Request::from_http(request.map(decode)));
+        let requests = request.map(|body| Requests::new(body, self.max));
+        let messages = self.server.serve::<W>(SERVICES[N].only, Request::from_http(requests));
         let body = Pieces { messages, rest: Vec::new().into_iter(), over: false };
         let mut response = Response::new(tonic::body::Body::new(body));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

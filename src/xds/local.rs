@@ -5,6 +5,7 @@ use super::{
     Metrics,
     encoded::{Encoder, Message},
     grpc::{Messages, SDS, Serve, Service},
+    requests::Requests,
     session::MAX_OUTBOX,
     stream::{Response as Answer, Stream},
     wire::Wire,
@@ -19,7 +20,7 @@ use crate::{
 use serde_json::json;
 use std::{collections::VecDeque, fmt, sync::Arc};
 use tokio::sync::{mpsc, watch};
-use tonic::{Request, Status, Streaming, service::Routes};
+use tonic::{Request, Status, service::Routes};
 
 /// The largest request, in bytes: an Envoy asks for a few secrets, and says of itself what it is built from.
 const MAX_REQUEST: usize = 4 << 20;
@@ -65,7 +66,7 @@ impl Local {
 
     async fn follow<W: Wire>(
         mut self,
-        mut requests: Streaming<W::Request>,
+        mut requests: Requests<W::Request>,
         responses: &mpsc::Sender<Result<Message, Status>>,
     ) -> Result<(), Status> {
         let key = self.key.clone();
@@ -104,7 +105,7 @@ impl Local {
 }
 
 impl Serve for Local {
-    fn serve<W: Wire>(&self, _: Option<ResourceType>, request: Request<Streaming<W::Request>>) -> Messages {
+    fn serve<W: Wire>(&self, _: Option<ResourceType>, request: Request<Requests<W::Request>>) -> Messages {
         let (responses, messages) = mpsc::channel(1);
         let (local, requests) = (self.clone(), request.into_inner());
         tokio::spawn(async move {

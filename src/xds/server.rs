@@ -4,6 +4,7 @@ use super::{
     Attendance, Engine, Metrics, Registry,
     encoded::Encoder,
     grpc::{ADS, CDS, ECDS, EDS, LDS, Messages, RDS, SDS, Serve, Service},
+    requests::Requests,
     session::{Session, down},
     wire::{Answer, Wire},
 };
@@ -18,7 +19,7 @@ use tokio::{
     net::TcpListener,
     sync::{Semaphore, mpsc, watch},
 };
-use tonic::{Request, Streaming, service::Routes, transport::server::TcpIncoming};
+use tonic::{Request, service::Routes, transport::server::TcpIncoming};
 
 /// How many streams for each worker may be new at once, with all that they are sent under way.
 const ARRIVALS: usize = 32;
@@ -202,7 +203,7 @@ impl Server {
 }
 
 impl Serve for Server {
-    fn serve<W: Wire>(&self, only: Option<ResourceType>, request: Request<Streaming<W::Request>>) -> Messages {
+    fn serve<W: Wire>(&self, only: Option<ResourceType>, request: Request<Requests<W::Request>>) -> Messages {
         let shared = &self.shared;
         shared.following.call_once(|| drop(tokio::spawn(follow(Arc::downgrade(shared), shared.snapshots.clone()))));
         let peer = request.remote_addr();

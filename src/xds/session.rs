@@ -8,6 +8,7 @@ use super::{
     cache::Seat,
     encoded::{Message, message},
     registry::{Client, Place},
+    requests::Requests,
     server::Shared,
     stream::{Request, Response, Stream, Variant},
     wire::{Answer, Wire, node_to_json},
@@ -34,7 +35,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, watch},
     time::{Instant, sleep_until},
 };
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 /// How long listeners and routes wait for a client to take the clusters that they may name.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -118,7 +119,7 @@ impl<W: Wire> Session<W> {
     /// Serves the stream until the client leaves, fails, or the server is shut down.
     pub(super) async fn run(
         mut self,
-        requests: Streaming<W::Request>,
+        requests: Requests<W::Request>,
         responses: mpsc::Sender<Result<Message, Status>>,
     ) {
         if let Err(status) = self.serve(requests, &responses).await {
@@ -130,7 +131,7 @@ impl<W: Wire> Session<W> {
 
     async fn serve(
         &mut self,
-        mut requests: Streaming<W::Request>,
+        mut requests: Requests<W::Request>,
         responses: &mpsc::Sender<Result<Message, Status>>,
     ) -> Result<(), Status> {
         let mut shutdown = self.shared.shutdown.clone();

@@ -87,7 +87,8 @@ pub(in crate::translate) fn select(view: &View<'_>, service: &Service) -> (Vec<S
         return (Vec::new(), Vec::new());
     }
     let (rule, mut problems) = view.destination_rule(&service.host, &service.namespace);
-    let mut out = Vec::new();
+    let of_a_port = 1 + rule.as_ref().map_or(0, |r| r.subsets.len());
+    let mut out = Vec::with_capacity(service.ports.len() * of_a_port);
     for (at, port) in service.ports.iter().enumerate().filter(|(_, p)| p.protocol != Protocol::Udp) {
         if !view.sees_port(service, port.number) {
             continue;
