@@ -24,7 +24,7 @@ pub use watch::{Options, watch};
 
 /// The documents of a YAML text that say something, each with its number, or why it cannot be read.
 pub fn documents(text: &str) -> Vec<(usize, Result<Value, String>)> {
-    document::yaml(text).into_iter().map(|document| (document.number, document.content)).collect()
+    document::yaml(text).map(|document| (document.number, document.content)).collect()
 }
 
 /// Reads every object of these directories (with those below them) and single files once, what stands for pods, and

@@ -99,17 +99,16 @@ impl Content {
         let whole = match text {
             Ok(text) => {
                 content.text = text.clone();
-                let documents = match name.ends_with(".json") {
-                    true => document::json(text),
-                    false => document::yaml(text),
+                let documents: Box<dyn Iterator<Item = Document>> = match name.ends_with(".json") {
+                    true => Box::new(document::json(text)),
+                    false => Box::new(document::yaml(text)),
                 };
                 let mut known = Known::new();
                 for entry in before.into_iter().flat_map(|b| &b.entries) {
                     known.entry(&entry.location).or_default().push(entry);
                 }
                 // Each is taken, whatever came of those before.
-                let taken: Vec<bool> = documents.into_iter().map(|d| content.take(name, d, &known, context)).collect();
-                taken.into_iter().all(|whole| whole)
+                documents.fold(true, |whole, document| content.take(name, document, &known, context) && whole)
             }
             Err(why) => {
                 content.refuse(name.into(), FieldPath::default(), why);

@@ -12,25 +12,27 @@ pub(super) struct Document {
     pub(super) content: Result<Value, String>,
 }
 
-/// The documents of a YAML text, without those that say nothing.
-pub(super) fn yaml(text: &str) -> Vec<Document> {
+/// The documents of a YAML text, without those that say nothing. Each is read when its turn comes: as trees, all of a
+/// large file take many times its size.
+pub(super) fn yaml(text: &str) -> impl Iterator<Item = Document> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut documents = Vec::new();
-    for chunk in split(text) {
+    let read = split(text).into_iter().map(|chunk| {
         let content = yaml::value(chunk.text).map_err(|e| explain(&e, chunk.line));
-        if !matches!(content, Ok(Value::Null)) {
-            documents.push(Document { number: chunk.number, content });
-        }
-    }
-    documents
+        Document { number: chunk.number, content }
+    });
+    read.filter(says_something)
 }
 
 /// The documents of a JSON text: one value, or several one after the other.
-pub(super) fn json(text: &str) -> Vec<Document> {
+pub(super) fn json(text: &str) -> impl Iterator<Item = Document> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let values = serde_json::Deserializer::from_str(text).into_iter::<Value>().enumerate();
     let read = values.map(|(i, v)| Document { number: i + 1, content: v.map_err(|e| format!("is not JSON: {e}")) });
-    read.filter(|d| !matches!(d.content, Ok(Value::Null))).collect()
+    read.filter(says_something)
+}
+
+fn says_something(document: &Document) -> bool {
+    !matches!(document.content, Ok(Value::Null))
 }
 
 /// What the parser says, with the line counted from the file's start.
@@ -82,8 +84,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn good(documents: Vec<Document>) -> Vec<(usize, Value)> {
-        documents.into_iter().map(|d| (d.number, d.content.expect("a good document"))).collect()
+    fn good(documents: impl Iterator<Item = Document>) -> Vec<(usize, Value)> {
+        documents.map(|d| (d.number, d.content.expect("a good document"))).collect()
     }
 
     #[test]
@@ -106,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_broken_document_leaves_the_others_and_names_its_line_in_the_file() {
-        let read = yaml("a: 1\n---\nb: [1\nc: 2\n---\nd: 4\n");
+        let read: Vec<Document> = yaml("a: 1\n---\nb: [1\nc: 2\n---\nd: 4\n").collect();
         assert_eq!(read.len(), 3);
         assert_eq!(read[0].content, Ok(json!({"a": 1})));
         let message = read[1].content.as_ref().expect_err("broken");
@@ -117,14 +119,14 @@ mod tests {
     #[test]
     fn json_may_hold_several_values_and_says_where_it_ends_too_early() {
         assert_eq!(good(json("{\"a\": 1}\n{\"b\": 2}\nnull\n")), [(1, json!({"a": 1})), (2, json!({"b": 2}))]);
-        let cut = json("{\"a\": 1}\n{\"b\": [1,");
+        let cut: Vec<Document> = json("{\"a\": 1}\n{\"b\": [1,").collect();
         assert!(cut[1].content.as_ref().expect_err("cut").contains("line 2"));
     }
 
     #[test]
     fn a_text_without_content_has_no_documents() {
         for text in ["", "\n\n", "---\n---\n", "# nothing\n", "null\n", "---\n...\n"] {
-            assert!(yaml(text).is_empty(), "{text:?}");
+            assert_eq!(yaml(text).count(), 0, "{text:?}");
         }
     }
 }
