@@ -36,16 +36,31 @@ impl<R: Message + Default> Requests<R> {
             if let Some(message) = self.whole()? {
                 return Ok(Some(message));
             }
-            match self.body.frame().await {
-                Some(frame) => {
-                    if let Ok(data) = frame?.into_data() {
-                        self.read.extend_from_slice(&data);
-                    }
-                }
-                None if self.read.is_empty() => return Ok(None),
-                None => return Err(Status::internal("the stream ends in the middle of a message")),
+            match self.more().await? {
+                true => {}
+                false if self.read.is_empty() => return Ok(None),
+                false => return Err(Status::internal("the stream ends in the middle of a message")),
             }
         }
+    }
+
+    /// Waits until something of a message has come, or no more will.
+    ///
+    /// # Errors
+    ///
+    /// When the stream breaks.
+    pub(super) async fn begun(&mut self) -> Result<(), Status> {
+        while self.read.is_empty() && self.more().await? {}
+        Ok(())
+    }
+
+    /// Reads what comes next; whether there was more.
+    async fn more(&mut self) -> Result<bool, Status> {
+        let Some(frame) = self.body.frame().await else { return Ok(false) };
+        if let Ok(data) = frame?.into_data() {
+            self.read.extend_from_slice(&data);
+        }
+        Ok(true)
     }
 
     /// The message that has come whole.

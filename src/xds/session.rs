@@ -32,7 +32,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     time::{Instant, sleep_until},
 };
 use tonic::Status;
@@ -70,12 +70,15 @@ pub(super) struct Session<W: Wire> {
     health: Option<Result<(), String>>,
     open: Option<Open>,
     /// It is new: until its client has what it came for, or for so long. Only so many streams are that at once.
-    arriving: Option<(OwnedSemaphorePermit, Instant)>,
+    arriving: Option<Arrival>,
     outbox: VecDeque<Outgoing>,
     wire: PhantomData<fn() -> W>,
     /// Until when something waits for the client.
     deadline: Option<Instant>,
 }
+
+/// The turn of a new stream, and until when it has it.
+type Arrival = (OwnedSemaphorePermit, Instant);
 
 /// A node that subscribed to something.
 struct Open {
@@ -150,6 +153,13 @@ impl<W: Wire> Session<W> {
                     None => pending().await,
                 }
             };
+            let comes = self.only.is_none() && self.node.is_none() && self.arriving.is_none();
+            let request = async {
+                if comes {
+                    self.arriving = Some(turn(&mut requests, &self.shared.arrivals).await?);
+                }
+                requests.message().await
+            };
             let ends = self.ends;
             let secrets = &mut self.secrets;
             let renewed = async {
@@ -180,7 +190,7 @@ impl<W: Wire> Session<W> {
                 biased;
                 () = down(&mut shutdown) => return Ok(()),
                 () = responses.closed() => return Ok(()),
-                request = requests.message(), if self.outbox.len() < MAX_OUTBOX => match request? {
+                request = request, if self.outbox.len() < MAX_OUTBOX => match request? {
                     Some(request) => self.on_request(request).await?,
                     None => return Ok(()),
                 },
@@ -248,6 +258,8 @@ impl<W: Wire> Session<W> {
 
     /// Answers a request of a debug type, once: it is no subscription.
     async fn on_debug(&mut self, request: &Request) -> Result<(), Status> {
+        // This is all that it came for.
+        self.arriving = None;
         if !request.nonce.is_empty() {
             return Ok(());
         }
@@ -279,12 +291,6 @@ impl<W: Wire> Session<W> {
         let asks = node.identity == IdentitySource::ControlPlane;
         if let (Some(caller), Some(secrets), true) = (&self.caller, &self.shared.secrets, asks) {
             self.secrets = Some(secrets.follow(caller));
-        }
-        // When all come at once, each takes what it came for in its turn, and the rest wait with nothing under way.
-        if self.only.is_none() {
-            let ended = |_| Status::unavailable("the server ends");
-            let arrival = self.shared.arrivals.clone().acquire_owned().await.map_err(ended)?;
-            self.arriving = Some((arrival, Instant::now() + ARRIVAL));
         }
         let lease = Lease::new(node.clone());
         let seat = lease.seat();
@@ -399,6 +405,17 @@ impl<W: Wire> Session<W> {
             }
         }
     }
+}
+
+/// Waits until it is the turn of a new stream. When all come at once, each takes what it came for in its turn. The rest
+/// wait with nothing under way, and what they ask for, which for those that come back is long, is not read.
+async fn turn<R: prost::Message + Default>(
+    requests: &mut Requests<R>,
+    arrivals: &Arc<Semaphore>,
+) -> Result<Arrival, Status> {
+    requests.begun().await?;
+    let permit = arrivals.clone().acquire_owned().await.map_err(|_| Status::unavailable("the server ends"))?;
+    Ok((permit, Instant::now() + ARRIVAL))
 }
 
 /// Whether a client is an Envoy, which alone is known to take virtual hosts by themselves: it says which it is and was

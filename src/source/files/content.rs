@@ -108,7 +108,11 @@ impl Content {
                     known.entry(&entry.location).or_default().push(entry);
                 }
                 // Each is taken, whatever came of those before.
-                documents.fold(true, |whole, document| content.take(name, document, &known, context) && whole)
+                let mut whole = true;
+                for document in documents {
+                    whole &= content.take(name, document, &known, context);
+                }
+                whole
             }
             Err(why) => {
                 content.refuse(name.into(), FieldPath::default(), why);
