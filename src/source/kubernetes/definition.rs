@@ -136,7 +136,7 @@ mod tests {
         definitions.begin();
         let mut again = definition("Sidecar", versions, "True");
         again["metadata"]["generation"] = 4.into();
-        definitions.listed(again, "v1");
+        definitions.there(again, "v1");
         definitions.whole();
         assert!(!served.has_changed().expect("a sender"), "the same versions again are no news");
         assert_eq!(served.borrow().generation, 4);

@@ -34,20 +34,19 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// spread over API servers in time.
 const LIFE: (u64, u64) = (300, 300);
 
-/// Takes in what the API server tells of a kind.
+/// Takes in what the API server tells of a kind, each object as a version of the API has it. Between the beginning of a
+/// list and its end nothing is told on: an API server that streams a list tells in it what changes meanwhile.
 pub(super) trait Follow: Send + Sync {
     /// A list begins, maybe after another one that did not end.
     fn begin(&mut self);
-    /// An object of the list, as this version of the API has it.
-    fn listed(&mut self, raw: Value, version: &str);
     /// The list is whole: what has changed by it.
     fn whole(&mut self) -> Vec<Change>;
     /// An object is there, or has changed.
     fn there(&mut self, raw: Value, version: &str) -> Vec<Change>;
     /// An object is gone.
     fn gone(&mut self, raw: Value, version: &str) -> Vec<Change>;
-    /// An object is there, and cannot be read, for this reason; it may be of a list.
-    fn unreadable(&mut self, raw: Value, version: &str, why: (&str, bool)) -> Vec<Change>;
+    /// An object is there, and cannot be read, for this reason.
+    fn unreadable(&mut self, raw: Value, version: &str, why: &str) -> Vec<Change>;
     /// The kind is not there any more.
     fn emptied(&mut self) -> Vec<Change>;
 }
@@ -243,13 +242,9 @@ impl<F: Follow> Round<'_, F> {
     async fn take(&mut self, text: &[u8], at: &mut String, listing: bool) -> Result<Step, Stopped> {
         let line = match page::line(text, self.tree) {
             Ok(line) => line,
-            Err(error) => return self.take_by_name(text, &error.to_string(), at, listing).await,
+            Err(error) => return self.take_by_name(text, &error.to_string(), at).await,
         };
         let (raw, gone) = match line {
-            Line::There(raw) if listing => {
-                self.follower.state.listed(raw, self.version);
-                return Ok(Step::On);
-            }
             Line::There(raw) => (raw, false),
             Line::Gone(raw) => (raw, true),
             Line::Mark { version, whole } => {
@@ -267,18 +262,13 @@ impl<F: Follow> Round<'_, F> {
     }
 
     /// Takes in a line whose object cannot be read but for its name: it holds up no other.
-    async fn take_by_name(&mut self, text: &[u8], why: &str, at: &mut String, listing: bool) -> Result<Step, Stopped> {
+    async fn take_by_name(&mut self, text: &[u8], why: &str, at: &mut String) -> Result<Step, Stopped> {
         let (version, changes) = match page::line(text, &Tree::only(&["metadata"])) {
-            Ok(Line::There(raw)) => {
-                (version_of(&raw), self.follower.state.unreadable(raw, self.version, (why, listing)))
-            }
+            Ok(Line::There(raw)) => (version_of(&raw), self.follower.state.unreadable(raw, self.version, why)),
             Ok(Line::Gone(raw)) => (version_of(&raw), self.follower.state.gone(raw, self.version)),
             _ => return Ok(Step::Stop(other("a line of a watch cannot be read", why))),
         };
-        match listing {
-            true => Ok(Step::On),
-            false => self.told(changes, version, at).await,
-        }
+        self.told(changes, version, at).await
     }
 
     /// Hands on what a line has changed.
@@ -304,12 +294,12 @@ impl<F: Follow> Round<'_, F> {
             });
             let text = text.await?;
             let (state, version) = (&mut self.follower.state, self.version);
+            // Nothing is told on of a list before it is whole.
             let about = page::page(text.as_bytes(), &mut |text| match page::object(text, self.tree) {
-                Ok(raw) => state.listed(raw, version),
+                Ok(raw) => drop(state.there(raw, version)),
                 Err(error) => {
                     let named = page::object(text, &Tree::only(&["metadata"]));
-                    // Nothing is told of a list before it is whole.
-                    let _ = named.map(|raw| state.unreadable(raw, version, (&error.to_string(), true)));
+                    let _ = named.map(|raw| state.unreadable(raw, version, &error.to_string()));
                 }
             });
             let about = about.map_err(|e| End::Failed(other("a list cannot be read", e)))?;

@@ -23,15 +23,14 @@ pub(super) struct Mirror {
     copies: Copies,
     /// The fingerprint of each object that is there.
     known: BTreeMap<ObjectRef, u64>,
-    /// A list that is not yet whole: what is there, and what of that is new. Nobody is told before it is.
-    listed: BTreeMap<ObjectRef, u64>,
-    news: Vec<Change>,
+    /// What a list that is not yet whole says: each object's fingerprint, and what is new of it.
+    list: Option<BTreeMap<ObjectRef, (u64, Option<Change>)>>,
 }
 
 impl Mirror {
     pub(super) fn new(kind: &'static Watched, mut contexts: watch::Receiver<Arc<Context>>, copies: Copies) -> Self {
         let context = contexts.borrow_and_update().clone();
-        Self { kind, contexts, context, copies, known: BTreeMap::new(), listed: BTreeMap::new(), news: Vec::new() }
+        Self { kind, contexts, context, copies, known: BTreeMap::new(), list: None }
     }
 
     /// Which object it is.
@@ -57,10 +56,25 @@ impl Mirror {
     }
 }
 
+impl Mirror {
+    /// An object is so now: what is told of it at once.
+    fn told(&mut self, object: ObjectRef, fingerprint: u64, change: Option<Change>) -> Vec<Change> {
+        match &mut self.list {
+            Some(list) => {
+                list.insert(object, (fingerprint, change));
+                Vec::new()
+            }
+            None => {
+                self.known.insert(object, fingerprint);
+                change.into_iter().collect()
+            }
+        }
+    }
+}
+
 impl Follow for Mirror {
     fn begin(&mut self) {
-        self.listed.clear();
-        self.news.clear();
+        self.list = Some(BTreeMap::new());
         if self.contexts.has_changed().unwrap_or_default() {
             self.context = self.contexts.borrow_and_update().clone();
             // The same objects may say something else now.
@@ -68,54 +82,48 @@ impl Follow for Mirror {
         }
     }
 
-    fn listed(&mut self, mut raw: Value, version: &str) {
-        let (object, now, change) = self.read(&mut raw, version);
-        self.news.extend(change);
-        self.listed.insert(object, now);
-    }
-
     fn whole(&mut self) -> Vec<Change> {
-        let before = mem::replace(&mut self.known, mem::take(&mut self.listed));
+        let list = self.list.take().unwrap_or_default();
+        let mut changes = Vec::new();
+        let take = |(object, (fingerprint, change))| {
+            changes.extend(change);
+            (object, fingerprint)
+        };
+        let now = list.into_iter().map(take).collect();
+        let before = mem::replace(&mut self.known, now);
         let gone = before.into_keys().filter(|object| !self.known.contains_key(object));
         // What is gone comes last: an object that moved is never missing.
-        let mut changes = mem::take(&mut self.news);
         changes.extend(gone.map(gone_change));
         changes
     }
 
     fn there(&mut self, mut raw: Value, version: &str) -> Vec<Change> {
         let (object, now, change) = self.read(&mut raw, version);
-        self.known.insert(object, now);
-        change.into_iter().collect()
+        self.told(object, now, change)
     }
 
     fn gone(&mut self, mut raw: Value, version: &str) -> Vec<Change> {
         let object = self.name(&mut raw, version);
-        self.known.remove(&object).map(|_| gone_change(object)).into_iter().collect()
-    }
-
-    fn unreadable(&mut self, mut raw: Value, version: &str, (why, listed): (&str, bool)) -> Vec<Change> {
-        let object = self.name(&mut raw, version);
-        // No object has this fingerprint: it is told again when it comes again.
-        let (known, news) = match listed {
-            true => (&mut self.listed, Some(&mut self.news)),
-            false => (&mut self.known, None),
-        };
-        known.insert(object.clone(), 0);
-        let problem = Problem::error(&object, FieldPath::default(), format!("cannot be read: {why}"));
-        let change = Change { object, state: State::Bad, problems: vec![problem], raw: None };
-        match news {
-            Some(news) => {
-                news.push(change);
+        match &mut self.list {
+            Some(list) => {
+                list.remove(&object);
                 Vec::new()
             }
-            None => vec![change],
+            None => self.known.remove(&object).map(|_| gone_change(object)).into_iter().collect(),
         }
+    }
+
+    fn unreadable(&mut self, mut raw: Value, version: &str, why: &str) -> Vec<Change> {
+        let object = self.name(&mut raw, version);
+        let problem = Problem::error(&object, FieldPath::default(), format!("cannot be read: {why}"));
+        let change = Change { object: object.clone(), state: State::Bad, problems: vec![problem], raw: None };
+        // No object has this fingerprint: it is told again when it comes again.
+        self.told(object, 0, Some(change))
     }
 
     fn emptied(&mut self) -> Vec<Change> {
         self.begin();
-        mem::take(&mut self.known).into_keys().map(gone_change).collect()
+        self.whole()
     }
 }
 
@@ -150,7 +158,9 @@ mod tests {
 
     fn list(mirror: &mut Mirror, objects: &[Value]) -> Vec<String> {
         mirror.begin();
-        objects.iter().for_each(|o| mirror.listed(o.clone(), "v1"));
+        objects
+            .iter()
+            .for_each(|o| assert!(mirror.there(o.clone(), "v1").is_empty(), "nothing is told before it is whole"));
         told(mirror.whole())
     }
 
@@ -171,12 +181,24 @@ mod tests {
     fn a_list_that_is_begun_anew_leaves_nothing_of_the_first_try() {
         let mut mirror = mirror();
         mirror.begin();
-        mirror.listed(namespace("a", 1), "v1");
+        mirror.there(namespace("a", 1), "v1");
         assert_eq!(list(&mut mirror, &[namespace("b", 2)]), ["+b"]);
         mirror.begin();
-        mirror.listed(namespace("c", 3), "v1");
-        assert_eq!(told(mirror.there(namespace("d", 4), "v1")), ["+d"], "a list that never ends changes nothing");
-        assert_eq!(told(mirror.emptied()), ["-b", "-d"]);
+        mirror.there(namespace("c", 3), "v1");
+        assert_eq!(told(mirror.emptied()), ["-b"], "a list that never ends changes nothing");
+    }
+
+    #[test]
+    fn what_changes_while_a_list_is_told_is_told_as_it_is_at_its_end() {
+        let mut mirror = mirror();
+        list(&mut mirror, &[namespace("a", 1), namespace("b", 2), namespace("c", 3)]);
+        mirror.begin();
+        for object in [namespace("a", 4), namespace("b", 2), namespace("c", 3), namespace("d", 5), namespace("a", 1)] {
+            mirror.there(object, "v1");
+        }
+        assert_eq!(told(mirror.gone(namespace("c", 6), "v1")), [""; 0]);
+        mirror.gone(namespace("d", 7), "v1");
+        assert_eq!(told(mirror.whole()), ["-c"]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::follow::Follow;
 use crate::model::Change;
 use serde_json::Value;
-use std::{collections::BTreeMap, fmt::Debug, mem};
+use std::{collections::BTreeMap, fmt::Debug};
 
 /// What is noted of the objects of a kind.
 pub(super) trait Note: Send + Sync {
@@ -24,51 +24,52 @@ pub(super) trait Note: Send + Sync {
 pub(super) struct Notes<N: Note> {
     of: N,
     known: BTreeMap<N::Name, N::Said>,
-    listed: BTreeMap<N::Name, N::Said>,
+    /// What a list says that is not yet whole.
+    list: Option<BTreeMap<N::Name, N::Said>>,
 }
 
 impl<N: Note> Notes<N> {
     /// Nothing yet.
     pub(super) fn new(of: N) -> Self {
-        Self { of, known: BTreeMap::new(), listed: BTreeMap::new() }
+        Self { of, known: BTreeMap::new(), list: None }
     }
 
-    fn told(&self) -> Vec<Change> {
-        self.of.take(&self.known);
+    /// An object says this now.
+    fn told(&mut self, name: N::Name, said: Option<N::Said>) -> Vec<Change> {
+        let notes = self.list.as_mut().unwrap_or(&mut self.known);
+        match said {
+            Some(said) => drop(notes.insert(name, said)),
+            None => drop(notes.remove(&name)),
+        }
+        if self.list.is_none() {
+            self.of.take(&self.known);
+        }
         Vec::new()
     }
 }
 
 impl<N: Note> Follow for Notes<N> {
     fn begin(&mut self) {
-        self.listed.clear();
-    }
-
-    fn listed(&mut self, raw: Value, _: &str) {
-        let (name, said) = self.of.read(&raw);
-        self.listed.extend(said.map(|said| (name, said)));
+        self.list = Some(BTreeMap::new());
     }
 
     fn whole(&mut self) -> Vec<Change> {
-        self.known = mem::take(&mut self.listed);
-        self.told()
+        self.known = self.list.take().unwrap_or_default();
+        self.of.take(&self.known);
+        Vec::new()
     }
 
     fn there(&mut self, raw: Value, _: &str) -> Vec<Change> {
         let (name, said) = self.of.read(&raw);
-        match said {
-            Some(said) => drop(self.known.insert(name, said)),
-            None => drop(self.known.remove(&name)),
-        }
-        self.told()
+        self.told(name, said)
     }
 
     fn gone(&mut self, raw: Value, _: &str) -> Vec<Change> {
-        self.known.remove(&self.of.read(&raw).0);
-        self.told()
+        let (name, _) = self.of.read(&raw);
+        self.told(name, None)
     }
 
-    fn unreadable(&mut self, _: Value, _: &str, _: (&str, bool)) -> Vec<Change> {
+    fn unreadable(&mut self, _: Value, _: &str, _: &str) -> Vec<Change> {
         Vec::new()
     }
 

@@ -127,8 +127,8 @@ mod tests {
         let contexts = Contexts::new(Context { revision: "canary".into(), ..Context::default() });
         let mut sources: Vec<Notes<Tags>> = TAGS.iter().map(|kind| Tags::new(kind, contexts.clone())).collect();
         sources[0].begin();
-        sources[0].listed(object("a", "test", "canary"), "v1");
-        sources[0].listed(object("b", "prod", "stable"), "v1");
+        sources[0].there(object("a", "test", "canary"), "v1");
+        sources[0].there(object("b", "prod", "stable"), "v1");
         sources[0].whole();
         sources[1].begin();
         sources[1].whole();
