@@ -82,14 +82,19 @@ impl Definitions {
 impl Note for Definitions {
     /// The group and the name of a kind.
     type Name = (String, String);
-    /// The versions that it is served in, none before the API server has taken it up, and which writing says so.
+    /// The versions that it is served in, none before the API server serves it, and which writing says so.
     type Said = (BTreeSet<String>, i64);
 
     fn read(&self, raw: &Value) -> (Self::Name, Option<Self::Said>) {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let list = |value: &'_ Value| value.as_array().cloned().unwrap_or_default();
         let spec = &raw["spec"];
-        let up = list(&raw["status"]["conditions"]).iter().any(|c| c["type"] == "Established" && c["status"] == "True");
+        // One of the two is enough for the API server (apiextensions-apiserver: `customresource_handler.go`, ServeHTTP),
+        // and the second comes later: by seconds where there are several API servers, by minutes where one ended just
+        // before it said so.
+        let serves = ["NamesAccepted", "Established"].map(Value::from);
+        let up =
+            list(&raw["status"]["conditions"]).iter().any(|c| serves.contains(&c["type"]) && c["status"] == "True");
         let versions = list(&spec["versions"]).into_iter().filter(|v| up && v["served"] == true);
         let said = (versions.map(|v| text(&v["name"])).collect(), raw["metadata"]["generation"].as_i64().unwrap_or(0));
         ((text(&spec["group"]), text(&spec["names"]["kind"])), Some(said))
@@ -111,16 +116,18 @@ mod tests {
     use super::{super::follow::Follow as _, *};
     use serde_json::json;
 
-    fn definition(kind: &str, versions: Value, established: &str) -> Value {
+    fn definition(kind: &str, versions: Value, [accepted, established]: [&str; 2]) -> Value {
         json!({
             "metadata": {"generation": 3},
             "spec": {"group": "networking.istio.io", "names": {"kind": kind}, "versions": versions},
-            "status": {"conditions": [{"type": "Established", "status": established}]},
+            "status": {"conditions": [
+                {"type": "NamesAccepted", "status": accepted}, {"type": "Established", "status": established},
+            ]},
         })
     }
 
     #[test]
-    fn the_best_version_that_is_served_is_told_once_the_definition_is_established() {
+    fn the_best_version_that_is_served_is_told_once_the_api_server_serves_the_kind() {
         let (mut definitions, told) = Definitions::new();
         let (_, asking) = told.into_iter().find(|(k, _)| k.of.name == "Sidecar").expect("a kind");
         let mut served = asking.told();
@@ -128,19 +135,19 @@ mod tests {
             {"name": "v1alpha3", "served": true}, {"name": "v1beta1", "served": true}, {"name": "v1", "served": false},
         ]);
         assert_eq!(served.borrow().service, Service::Unknown);
-        definitions.there(definition("Sidecar", versions.clone(), "False"), "v1");
+        definitions.there(definition("Sidecar", versions.clone(), ["False", "False"]), "v1");
         assert_eq!(served.borrow().service, Service::Missing);
-        definitions.there(definition("Sidecar", versions.clone(), "True"), "v1");
+        definitions.there(definition("Sidecar", versions.clone(), ["True", "False"]), "v1");
         let defined = Defined { service: Service::Version("v1beta1"), generation: 3 };
         assert_eq!(*served.borrow_and_update(), defined);
         definitions.begin();
-        let mut again = definition("Sidecar", versions, "True");
+        let mut again = definition("Sidecar", versions, ["False", "True"]);
         again["metadata"]["generation"] = 4.into();
         definitions.there(again, "v1");
         definitions.whole();
         assert!(!served.has_changed().expect("a sender"), "the same versions again are no news");
         assert_eq!(served.borrow().generation, 4);
-        definitions.gone(definition("Sidecar", json!([]), "True"), "v1");
+        definitions.gone(definition("Sidecar", json!([]), ["True", "True"]), "v1");
         assert_eq!(served.borrow().service, Service::Missing);
     }
 }
