@@ -22,8 +22,8 @@ mod view;
 pub use delta::Delta;
 pub use entrance::{Entrance, Opening, Placed};
 pub use policies::{FoundKeys, Policies, TokenRule};
+use registry::ByAge;
 pub use routing::Precedence;
-use view::ByAge;
 pub use view::{Face, Families, KeptHeaders, NamedSecrets, Place, Target, Traced, View, ViewKey};
 
 use crate::{

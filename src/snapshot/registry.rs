@@ -3,12 +3,13 @@
 //! Several objects may define one host. Within a namespace a Kubernetes Service counts before ServiceEntries, and
 //! ServiceEntries that agree are merged, the oldest first (Istio: `sidecar.go`, appendSidecarServices).
 
-use super::{ByAge, Snapshot, add_to, drop_from, enlist, unlist};
+use super::{Snapshot, add_to, drop_from, enlist, unlist};
 use crate::{
     id::{Host, Namespace, ObjectRef, ServiceKey, Shared, fingerprint_bytes},
     model::{Distribution, Labels, ObjectKey, Registry, Service, ServiceEntry, Vip},
 };
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
@@ -242,6 +243,38 @@ fn rank(s: &Service) -> impl Ord {
     (s.created, s.namespace.clone(), s.name.clone(), s.source.clone())
 }
 
+/// Services in order of their age, and then of name and namespace. Two are the same only if they come of one object:
+/// others may say something of one host, each for clients of its own.
+#[derive(Clone, Debug)]
+pub(super) struct ByAge(pub(super) Shared<Service>);
+
+impl ByAge {
+    /// What they are in order of.
+    pub(super) fn order(service: &Service) -> impl Ord + '_ {
+        (service.created, &service.name, &service.namespace, &service.host, &service.source)
+    }
+}
+
+impl Ord for ByAge {
+    fn cmp(&self, other: &Self) -> Ordering {
+        Self::order(&self.0).cmp(&Self::order(&other.0))
+    }
+}
+
+impl PartialOrd for ByAge {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for ByAge {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for ByAge {}
+
 /// Whether of two claims to a host one counts for all clients that see both in the same way.
 fn rivals(winner: &Service, claim: &Service) -> bool {
     let same_clients = winner.registry == Registry::Kubernetes || winner.export_to == claim.export_to;
@@ -282,4 +315,30 @@ pub(super) fn label_keys<'a>(
 ) -> impl Iterator<Item = (Namespace, Arc<str>, Arc<str>)> + 'a {
     let pairs = labels.iter().map(|(k, v)| (k.clone(), v.clone()));
     pairs.chain(std::iter::once(Default::default())).map(|(k, v)| (namespace.clone(), k, v))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{parse, snapshot::View};
+    use serde_json::json;
+
+    #[test]
+    fn of_two_that_say_something_of_a_host_a_port_has_the_one_that_counts() {
+        let entry = |name: &str, export: &str| {
+            json!({"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
+                "metadata": {"name": name, "namespace": "shop"},
+                "spec": {"hosts": ["a.example"], "exportTo": [export], "resolution": "DNS",
+                    "ports": [{"number": 90, "name": "tcp", "protocol": "TCP"}]}})
+        };
+        let context = parse::Context::default();
+        let all = [entry("first", "*"), entry("second", ".")];
+        let world = Snapshot::default().apply(all.iter().map(|o| parse::object(o, &context)));
+        assert_eq!(world.services_of("a.example").len(), 2, "they are for different clients");
+        let node = parse::node(&json!({"id": "sidecar~10.0.0.1~a.shop~shop.svc.cluster.local"})).expect("a node");
+        let key = world.view_key(&node);
+        let view = View::new(&world, &key);
+        let on_port: Vec<&str> = view.services_on(90).iter().map(|s| &*s.source.name).collect();
+        assert_eq!(on_port, ["first"]);
+    }
 }

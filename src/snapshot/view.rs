@@ -7,6 +7,7 @@ use super::{
     derive::target_port,
     entrance::Door,
     outside::{pod_port, workload_port},
+    registry::ByAge,
 };
 use crate::{
     id::{Host, Kind, Namespace, ObjectRef, Shared},
@@ -16,7 +17,7 @@ use crate::{
         Service, ServicePort, Sidecar, Vip, VirtualService, WorkloadEntry, locality_label, selects,
     },
 };
-use std::{cmp::Ordering, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 /// The label that stands for the node that a pod runs on.
 const NODE_LABEL: &str = "kubernetes.io/hostname";
@@ -403,36 +404,6 @@ impl Snapshot {
     }
 }
 
-/// Services in order of their age, and then of name and namespace.
-#[derive(Clone, Debug)]
-pub(super) struct ByAge(pub(super) Shared<Service>);
-
-impl ByAge {
-    fn order(service: &Service) -> impl Ord + '_ {
-        (service.created, &service.name, &service.namespace, &service.host)
-    }
-}
-
-impl Ord for ByAge {
-    fn cmp(&self, other: &Self) -> Ordering {
-        Self::order(&self.0).cmp(&Self::order(&other.0))
-    }
-}
-
-impl PartialOrd for ByAge {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for ByAge {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for ByAge {}
-
 /// The pod that a node says it runs in.
 fn pod_key(node: &Node) -> ObjectKey {
     ObjectKey { namespace: node.namespace.clone(), name: node.pod.clone() }
@@ -506,7 +477,7 @@ impl<'a> View<'a> {
 
     /// The services that the listener which is looked at lets in and that have a port of this number, the oldest first.
     pub fn services_on(&self, port: u16) -> Vec<&'a Shared<Service>> {
-        let imported = |s: &&Shared<Service>| self.imported(&s.host).is_some_and(|i| i.namespace == s.namespace);
+        let imported = |s: &&Shared<Service>| self.imported(&s.host) == Some(*s);
         self.snapshot.index.services_on(port).filter(imported).collect()
     }
 
