@@ -90,8 +90,21 @@ pub fn object(raw: &Value, context: &Context) -> Change {
 
 /// Whether an object that is marked with a revision is for this control plane.
 pub fn is_revision(name: &str, context: &Context) -> bool {
+    is_same_revision(name, &context.revision) || context.tags.contains(name)
+}
+
+/// Whether two names are of one revision: the default one has two.
+pub fn is_same_revision(one: &str, other: &str) -> bool {
     let default = |name: &str| matches!(name, "" | "default");
-    *name == *context.revision || default(name) && default(&context.revision) || context.tags.contains(name)
+    one == other || default(one) && default(other)
+}
+
+/// What an object is called that each revision has of its own: `istio`, and `istio-canary`.
+pub fn with_revision(name: &str, revision: &str) -> String {
+    match revision {
+        "" | "default" => name.to_owned(),
+        revision => format!("{name}-{revision}"),
+    }
 }
 
 /// Parses the mesh's settings where they are a file of their own, which is known by this name.
@@ -104,7 +117,7 @@ pub fn settings(name: &str, raw: &Value, context: &Context) -> Change {
 
 /// The name of the ConfigMap that holds the mesh's settings, in the system namespace.
 pub fn settings_name(context: &Context) -> String {
-    mesh::settings_name(context)
+    with_revision("istio", &context.revision)
 }
 
 /// The group of an `apiVersion`; empty for Kubernetes' core.

@@ -114,9 +114,7 @@ impl Survey {
 
     /// Whether a label names the revision.
     fn is_of(&self, label: &Value) -> bool {
-        let default = |name: &str| matches!(name, "" | "default");
-        let name = label.as_str().unwrap_or_default();
-        name == self.revision || default(name) && default(&self.revision)
+        parse::is_same_revision(label.as_str().unwrap_or_default(), &self.revision)
     }
 
     fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
@@ -127,14 +125,6 @@ impl Survey {
     fn own<'a>(&'a self, kind: &'a str, name: &str) -> Option<&'a Value> {
         let mut all = self.of_kind(kind);
         all.find(|o| o["metadata"]["name"] == name && o["metadata"]["namespace"] == *self.namespace)
-    }
-
-    /// The name of an object of this revision: `istio`, and `istio-canary`.
-    fn with_revision(&self, name: &str) -> String {
-        match self.revision.as_str() {
-            "" | "default" => name.to_owned(),
-            revision => format!("{name}-{revision}"),
-        }
     }
 }
 

@@ -91,6 +91,11 @@ const fn webhooks(name: &'static str, plural: &'static str) -> ApiKind {
     ApiKind { group: "admissionregistration.k8s.io", namespaced: false, ..ApiKind::core(name, plural) }
 }
 
+/// A selector of labels or fields (`a=b,!c`) as a part of an address.
+pub fn escaped(selector: &str) -> String {
+    selector.replace('!', "%21").replace('=', "%3D").replace(',', "%2C").replace('/', "%2F")
+}
+
 impl ApiKind {
     /// A kind of Kubernetes' core whose objects are in namespaces.
     pub const fn core(name: &'static str, plural: &'static str) -> Self {

@@ -2,13 +2,13 @@
 
 use super::{
     Cluster, Component, Release,
-    cluster::{called, kind_of},
+    cluster::called,
     record::{self, Record},
 };
 use serde_json::{Value, json};
 
 /// Who installs, as charts are told.
-pub(super) const SERVICE: &str = "mainsheet";
+pub(super) const INSTALLER: &str = "mainsheet";
 
 /// What is to be installed.
 #[derive(Clone, Debug)]
@@ -26,15 +26,17 @@ pub struct Install {
 }
 
 impl Install {
-    fn records(&self) -> Vec<Record> {
+    /// The parts in the order in which they are applied, each with its objects.
+    fn parts(&self) -> Result<Vec<(Record, Vec<Value>)>, String> {
         let revision = super::revision(&self.values);
         let mut components = self.components.clone();
         components.sort();
         components.dedup();
         let record = |component: Component| {
             let name = self.name.clone().unwrap_or_else(|| component.release(revision));
-            let release = Release { name, namespace: self.namespace.clone(), service: SERVICE };
-            Record { component, release, values: self.values.clone() }
+            let release = Release { name, namespace: self.namespace.clone(), service: INSTALLER };
+            let record = Record { component, release, values: self.values.clone() };
+            record.objects().map(|objects| (record, objects))
         };
         components.into_iter().map(record).collect()
     }
@@ -45,11 +47,7 @@ impl Install {
     ///
     /// When the values make no objects.
     pub fn objects(&self) -> Result<Vec<Value>, String> {
-        let mut all = Vec::new();
-        for record in self.records() {
-            all.extend(record.objects()?);
-        }
-        Ok(all)
+        Ok(self.parts()?.into_iter().flat_map(|(_, objects)| objects).collect())
     }
 }
 
@@ -59,8 +57,9 @@ impl Install {
 ///
 /// When objects belong to somebody else, before anything is written; or when the API server refuses something.
 pub async fn install(cluster: &Cluster, what: &Install, mut tell: impl FnMut(String)) -> Result<Vec<Value>, String> {
-    let objects = what.objects()?;
-    let found = foreign(cluster, &objects).await?;
+    let parts = what.parts()?;
+    let objects = || parts.iter().flat_map(|(_, objects)| objects);
+    let found = foreign(cluster, objects()).await?;
     if !found.is_empty() && !what.take_over {
         let all: String =
             found.iter().map(|(live, owner)| format!("\n  {} belongs to {owner}", called(live))).collect();
@@ -76,14 +75,12 @@ pub async fn install(cluster: &Cluster, what: &Install, mut tell: impl FnMut(Str
         tell(format!("{}: made", called(&namespace)));
     }
     for (live, owner) in &found {
-        let mine =
-            objects.iter().find(|object| called(object) == called(live)).ok_or("what was found is among them")?;
+        let mine = objects().find(|object| called(object) == called(live)).ok_or("what was found is among them")?;
         cluster.replace(&successor(mine, live)).await?;
         tell(format!("{}: taken over from {owner}", called(live)));
     }
-    for record in what.records() {
-        let mine = record.objects()?;
-        for object in &mine {
+    for (record, mine) in &parts {
+        for object in mine {
             cluster.apply(object, false).await?;
         }
         let names: Vec<String> = mine.iter().map(called).collect();
@@ -96,16 +93,14 @@ pub async fn install(cluster: &Cluster, what: &Install, mut tell: impl FnMut(Str
         }
         tell(format!("{}: {} objects are applied", record.called(), mine.len()));
     }
-    Ok(objects)
+    Ok(parts.into_iter().flat_map(|(_, objects)| objects).collect())
 }
 
 /// The objects that are there and were not made by this installation, with their owners.
-async fn foreign(cluster: &Cluster, objects: &[Value]) -> Result<Vec<(Value, String)>, String> {
+async fn foreign(cluster: &Cluster, objects: impl Iterator<Item = &Value>) -> Result<Vec<(Value, String)>, String> {
     let mut found = Vec::new();
     for object in objects {
-        let kind = kind_of(object).ok_or_else(|| format!("{}: not a kind that is installed", called(object)))?;
-        let Some(mut live) = cluster.get(object).await? else { continue };
-        live["kind"] = kind.name.into();
+        let Some(live) = cluster.get(object).await? else { continue };
         found.extend(record::owner(&live, object).map(|owner| (live, owner)));
     }
     Ok(found)

@@ -141,13 +141,10 @@ impl Cluster {
     /// When the API server does not say.
     pub async fn list(&self, kind: ApiKind, namespace: Option<&str>, labels: &str) -> Result<Vec<Value>, String> {
         let path = kind.path(kind.versions[0], namespace.filter(|_| kind.namespaced));
-        let labels = labels.replace('=', "%3D").replace(',', "%2C").replace('!', "%21").replace('/', "%2F");
-        let found = self.ask("GET", &format!("{path}?labelSelector={labels}"), &Value::Null).await;
+        let path = format!("{path}?labelSelector={}", kind::escaped(labels));
+        let found = self.ask("GET", &path, &Value::Null).await;
         let found = found.map_err(|why| format!("{}: {why}", kind.plural))?.unwrap_or_default();
-        let api = match kind.group {
-            "" => kind.versions[0].to_owned(),
-            group => format!("{group}/{}", kind.versions[0]),
-        };
+        let api = kind.api_version(kind.versions[0]);
         let named = |item: &Value| {
             let mut item = item.clone();
             item["apiVersion"] = api.as_str().into();

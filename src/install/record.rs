@@ -93,7 +93,7 @@ pub(super) async fn all(cluster: &Cluster, namespace: &str) -> Result<Vec<Record
             return Err(format!("ConfigMap {namespace}/{name} is not what an installation notes; install it again"));
         };
         let release = data["release"].as_str().unwrap_or_default().to_owned();
-        let release = Release { name: release, namespace: namespace.to_owned(), service: super::apply::SERVICE };
+        let release = Release { name: release, namespace: namespace.to_owned(), service: super::apply::INSTALLER };
         records.push(Record { component, release, values });
     }
     records.sort_by_key(|record| (record.component, record.release.name.clone()));

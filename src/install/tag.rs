@@ -3,7 +3,7 @@
 
 use super::{
     Cluster, Component, Release,
-    apply::SERVICE as INSTALLER,
+    apply::INSTALLER,
     cluster::{SERVICE, called},
     render,
 };

@@ -20,18 +20,10 @@ use crate::{
 use serde_json::Value;
 use std::net::IpAddr;
 
-/// The name of the ConfigMap that holds the settings, in the system namespace.
-pub(super) fn settings_name(context: &Context) -> String {
-    match &*context.revision {
-        "" | "default" => "istio".to_owned(),
-        revision => format!("istio-{revision}"),
-    }
-}
-
 /// Reads the settings in the ConfigMap that holds them; nothing where it is another one.
 pub(super) fn config_map(raw: &Value, context: &Context) -> Parsed<Mesh> {
     let object = meta(raw).object;
-    if *object.name != *settings_name(context) || *object.namespace != *context.system_namespace {
+    if *object.name != *super::settings_name(context) || *object.namespace != *context.system_namespace {
         return (None, Vec::new());
     }
     let text = |key: &str| {

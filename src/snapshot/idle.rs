@@ -22,7 +22,7 @@ impl Snapshot {
 
     /// Whether a policy is for nobody.
     pub fn idle_policy(&self, object: &ObjectRef) -> Option<Problem> {
-        let key = ObjectKey { namespace: object.namespace.clone(), name: object.name.clone() };
+        let key = ObjectKey::from(object);
         let reach = match object.kind.as_str() {
             "AuthorizationPolicy" => &self.authorization_policies.get(&key)?.reach,
             "RequestAuthentication" => &self.request_authentications.get(&key)?.reach,

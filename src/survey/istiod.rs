@@ -72,7 +72,8 @@ fn flags(container: &Value) -> Vec<String> {
 
 /// The templates of injection that are somebody's own, or cannot be used.
 pub(super) fn templates(survey: &Survey) -> Vec<Finding> {
-    let Some(map) = survey.own("ConfigMap", &survey.with_revision("istio-sidecar-injector")) else { return Vec::new() };
+    let templates = parse::with_revision("istio-sidecar-injector", &survey.revision);
+    let Some(map) = survey.own("ConfigMap", &templates) else { return Vec::new() };
     let text = |key: &str| map["data"][key].as_str().unwrap_or("{}");
     let name = called(map);
     let settings = match Settings::parse(text("config"), text("values")) {

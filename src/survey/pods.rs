@@ -1,7 +1,7 @@
 //! Pods and their namespaces: what is injected into them now, what they ask for, and whether there is room for a sidecar.
 
 use super::{Finding, Survey};
-use crate::{install::called, webhook};
+use crate::{install::called, parse, webhook};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -108,7 +108,7 @@ fn namespaces(survey: &Survey) -> BTreeSet<&str> {
     let is = |namespace: &&Value| {
         let labels = &namespace["metadata"]["labels"];
         let revision = labels["istio.io/rev"].as_str();
-        let default = matches!(survey.revision.as_str(), "" | "default") || tags.contains("default");
+        let default = parse::is_same_revision(&survey.revision, "") || tags.contains("default");
         labels["istio-injection"] == "enabled" && default
             || revision.is_some_and(|r| survey.is_of(&r.into()) || tags.contains(r))
     };

@@ -13,7 +13,7 @@ use serde_json::json;
 
 /// What an object of a snapshot names that is not there.
 pub fn remarks(snapshot: &Snapshot, object: &ObjectRef) -> Vec<Problem> {
-    let key = ObjectKey { namespace: object.namespace.clone(), name: object.name.clone() };
+    let key = ObjectKey::from(object);
     match object.kind.as_str() {
         "VirtualService" => snapshot.virtual_services.get(&key).map_or_else(Vec::new, |rule| of_rule(snapshot, rule)),
         _ => snapshot.idle_policy(object).into_iter().collect(),

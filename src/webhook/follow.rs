@@ -6,7 +6,7 @@ use super::{
     proxies::Proxies,
     settings::Settings,
 };
-use crate::parse::yaml;
+use crate::parse::{with_revision, yaml};
 use futures_util::{Stream, StreamExt as _, stream};
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use kube::{
@@ -97,7 +97,9 @@ struct Known {
 /// What injection depends on, and what keeps it up to date.
 pub fn follow(options: Options) -> (watch::Receiver<State>, impl Future<Output = ()>) {
     let settings = match &options.client {
-        Some(_) => Err(format!("the ConfigMap {} was not read yet; try again", name(SETTINGS, &options.revision))),
+        Some(_) => {
+            Err(format!("the ConfigMap {} was not read yet; try again", with_revision(SETTINGS, &options.revision)))
+        }
         None => Ok(Settings::built_in()),
     };
     let mut known = Known { options, settings, mesh: json!({}), nodes: BTreeMap::new(), proxies: Proxies::default() };
@@ -115,13 +117,6 @@ pub fn follow(options: Options) -> (watch::Receiver<State>, impl Future<Output =
     (receiver, task)
 }
 
-fn name(of: &str, revision: &str) -> String {
-    match revision {
-        "" | "default" => of.to_owned(),
-        revision => format!("{of}-{revision}"),
-    }
-}
-
 impl Known {
     fn news(&self) -> stream::SelectAll<stream::BoxStream<'static, News>> {
         let Options { client, namespace, revision, mesh_file, native } = &self.options;
@@ -135,9 +130,9 @@ impl Known {
                 let events = watcher::watch_object(maps.clone(), name).default_backoff();
                 events.map(move |event| event.map_or_else(|e| News::Lost(what, e.to_string()), news)).boxed()
             };
-            all.push(followed(&name(SETTINGS, revision), News::Settings, "the templates of injection"));
+            all.push(followed(&with_revision(SETTINGS, revision), News::Settings, "the templates of injection"));
             if mesh_file.is_none() {
-                all.push(followed(&name("istio", revision), News::Mesh, "the mesh's settings"));
+                all.push(followed(&with_revision("istio", revision), News::Mesh, "the mesh's settings"));
             }
             all.push(follow_proxies(client.clone()).boxed());
             if *native == Native::Auto {
@@ -177,7 +172,7 @@ impl Known {
     }
 
     fn read(&self, map: Option<ConfigMap>) -> Result<Settings, String> {
-        let name = name(SETTINGS, &self.options.revision);
+        let name = with_revision(SETTINGS, &self.options.revision);
         let namespace = &self.options.namespace;
         let Some(data) = map.map(|map| map.data.unwrap_or_default()) else {
             return Err(format!(

@@ -31,7 +31,7 @@ const SMALL: usize = 4 << 10;
 /// So many bytes are kept for those that are a little later than others.
 const KEPT: usize = 1 << 20;
 /// What gRPC has before each message: whether it is compressed, and its length.
-const PREFIX: usize = 5;
+pub(super) const PREFIX: usize = 5;
 /// The number of `resources` in the responses of both variants.
 const RESOURCES: u32 = 2;
 

@@ -1,14 +1,12 @@
 //! What a client sends on a stream, message by message. Nothing is held between messages: a stream lasts for as long as
 //! its proxy, and asks for thousands of names once.
 
+use super::encoded::PREFIX;
 use bytes::BytesMut;
 use http_body_util::BodyExt as _;
 use prost::Message;
 use std::marker::PhantomData;
 use tonic::{Status, body::Body};
-
-/// What gRPC has before each message: whether it is compressed, and its length.
-const PREFIX: usize = 5;
 
 /// The messages of a stream.
 pub(super) struct Requests<R> {

@@ -10,6 +10,7 @@ use super::{
     prune::Tree,
 };
 use crate::{
+    api::kind::escaped,
     id::fingerprint_bytes,
     model::Change,
     store::{Stopped, Writer},
@@ -353,9 +354,8 @@ impl<F: Follow> Round<'_, F> {
         let (namespace, selector) = &self.follower.only;
         let mut address = format!("{}?{}", kind.of.path(self.version, namespace.as_deref()), words.join("&"));
         if !selector.is_empty() {
-            let selector = selector.replace('!', "%21").replace('=', "%3D").replace(',', "%2C").replace('/', "%2F");
             address.push_str("&fieldSelector=");
-            address.push_str(&selector);
+            address.push_str(&escaped(selector));
         }
         address
     }
