@@ -1,4 +1,5 @@
-//! The status of Ingresses that are served: the addresses of the Service before the gateways.
+//! The status of Ingresses that are served: the addresses of the Service before the gateways, or where there is none those
+//! of the gateways' nodes.
 
 use super::duty::{Duty, Key, request};
 use crate::{
@@ -17,21 +18,30 @@ use tokio::sync::watch;
 const SERVICES: ApiKind = ApiKind::core("Service", "services");
 const SERVICE: usize = 1;
 
-/// Which Ingresses are served, and behind which Service.
+/// Which Ingresses are served, and behind what.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Served {
     namespace: String,
+    /// The Service; empty where there is none.
     service: String,
+    /// The addresses of the nodes, where there is no Service.
+    nodes: Vec<Address>,
     ingresses: BTreeSet<ObjectKey>,
 }
 
 impl Served {
     fn of(world: &Snapshot) -> Self {
         let control = &world.mesh.ingress;
+        let ingresses: BTreeSet<ObjectKey> = world.served_ingresses().collect();
+        let nodes = match control.service.is_empty() && !ingresses.is_empty() {
+            true => world.ingress_addresses().iter().filter_map(|address| named(Some(address))).collect(),
+            false => BTreeSet::new(),
+        };
         Self {
             namespace: control.namespace.to_string(),
             service: control.service.to_string(),
-            ingresses: world.served_ingresses().collect(),
+            nodes: nodes.into_iter().collect(),
+            ingresses,
         }
     }
 
@@ -119,12 +129,16 @@ impl Duty for Ingresses {
         let (version, found) = self.found.get(key)?;
         let served = self.served.borrow();
         let mine = ObjectKey { namespace: namespace.as_str().into(), name: name.as_str().into() };
-        // Without a Service, addresses are nothing that the control plane would know.
-        if served.service.is_empty() || !served.ingresses.contains(&mine) {
+        if !served.ingresses.contains(&mine) {
             return None;
         }
-        let at = (served.namespace.clone(), served.service.clone());
-        let wanted = self.services.get(&at).map(Vec::as_slice).unwrap_or_default();
+        let wanted = match served.service.is_empty() {
+            true => served.nodes.as_slice(),
+            false => {
+                let at = (served.namespace.clone(), served.service.clone());
+                self.services.get(&at).map(Vec::as_slice).unwrap_or_default()
+            }
+        };
         let entry = |(host, ip): &Address| match host.is_empty() {
             true => json!({ "ip": ip }),
             false => json!({ "hostname": host }),

@@ -60,6 +60,8 @@ pub struct ClusterNode {
     pub name: Arc<str>,
     /// Where it stands.
     pub locality: Locality,
+    /// Its addresses (or names) outside the cluster.
+    pub external: Vec<Arc<str>>,
 }
 
 /// A namespace's labels and annotations that matter to the mesh.

@@ -33,16 +33,20 @@ pub(super) fn namespace(raw: &Value, _: &Context) -> Parsed<NamespaceInfo> {
     (Some(info), problems)
 }
 
-/// Reads a Node: where it stands, by its labels, the current ones before the deprecated.
+/// Reads a Node: where it stands, by its labels, the current ones before the deprecated; and how it is reached from
+/// outside.
 pub(super) fn node(raw: &Value, _: &Context) -> Parsed<ClusterNode> {
     let meta = meta(raw);
-    let (_, problems) = typed::<v1::Node>(&meta.object, &FieldPath::default(), raw);
+    let (node, problems) = typed::<v1::Node>(&meta.object, &FieldPath::default(), raw);
     let locality = Locality {
         region: label(&meta.labels, &["topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region"]),
         zone: label(&meta.labels, &["topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone"]),
         subzone: label(&meta.labels, &["topology.istio.io/subzone"]),
     };
-    (Some(ClusterNode { name: meta.object.name, locality }), problems)
+    let addresses = node.and_then(|node| node.status?.addresses).unwrap_or_default();
+    let external = addresses.iter().filter(|a| a.type_ == "ExternalIP" && !a.address.is_empty());
+    let external = external.map(|a| a.address.as_str().into()).collect();
+    (Some(ClusterNode { name: meta.object.name, locality, external }), problems)
 }
 
 /// The first of these labels that is there; empty where none is.

@@ -7,7 +7,7 @@ use crate::{
     model::{
         BackendPort, Certificates, Created, Destination, ExportTo, Gateway, HeaderChanges, HttpAction, HttpMatch,
         HttpRule, Ingress, IngressPath, IngressTls, ObjectKey, Origin, Protocol, Server, ServerHost, ServerTls,
-        ServerTlsMode, StringMatch, TlsVersion, VirtualService,
+        ServerTlsMode, StringMatch, TlsVersion, VirtualService, selects,
     },
     problem::{FieldPath, Problem},
 };
@@ -71,6 +71,17 @@ impl Snapshot {
     /// The Ingresses that are served.
     pub fn served_ingresses(&self) -> impl Iterator<Item = ObjectKey> {
         self.ingresses.iter().filter(|(_, ingress)| self.serves(ingress)).map(|(key, _)| key.clone())
+    }
+
+    /// Where the gateways that serve Ingresses are reached where no Service is before them: the addresses of their nodes
+    /// outside the cluster. A pod that has an address runs, or is about to.
+    pub fn ingress_addresses(&self) -> BTreeSet<Arc<str>> {
+        let control = &self.mesh.ingress;
+        let gateways = control.gateways();
+        let from = ObjectKey { namespace: control.namespace.clone(), name: "".into() };
+        let pods = self.pods.range(from..).map(|(_, pod)| pod).take_while(|pod| pod.namespace == control.namespace);
+        let pods = pods.filter(|pod| !pod.ips.is_empty() && selects(&gateways, &pod.labels));
+        pods.filter_map(|pod| self.nodes.get(&pod.node)).flat_map(|node| node.external.iter().cloned()).collect()
     }
 
     fn serves(&self, ingress: &Ingress) -> bool {

@@ -369,6 +369,71 @@ spec: {type: LoadBalancer, externalIPs: [192.0.2.9], ports: [{port: 80}]}
     });
 }
 
+#[test]
+fn an_ingress_without_a_service_before_the_gateways_is_told_the_addresses_of_their_nodes() {
+    with_own(async |server: Server| {
+        let objects = server.objects();
+        objects
+            .put_yaml(
+                r#"
+apiVersion: v1
+kind: Namespace
+metadata: {name: istio-system}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio, namespace: istio-system}
+data: {mesh: '{ingressService: "", ingressSelector: edge}'}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: mine, namespace: shop, annotations: {kubernetes.io/ingress.class: istio}}
+spec: {rules: [{host: a.example, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: a, port: {number: 80}}}}]}}]}
+---
+apiVersion: v1
+kind: Node
+metadata: {name: one}
+status: {addresses: [{type: InternalIP, address: 10.0.0.1}, {type: ExternalIP, address: 192.0.2.1}]}
+---
+apiVersion: v1
+kind: Node
+metadata: {name: two}
+status: {addresses: [{type: ExternalIP, address: 192.0.2.2}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: gateway, namespace: istio-system, labels: {istio: edge}}
+spec: {nodeName: one}
+status: {podIP: 10.1.0.1}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: starting, namespace: istio-system, labels: {istio: edge}}
+spec: {nodeName: two}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: another, namespace: istio-system, labels: {istio: ingressgateway}}
+spec: {nodeName: two}
+status: {podIP: 10.1.0.2}
+"#,
+            )
+            .await;
+        let plane = Plane::replica(&server, "first", &[]);
+        plane.ready().await;
+        let path = "/apis/networking.k8s.io/v1/namespaces/shop/ingresses/mine";
+        let is = |wanted: Value| move |status: &Value| status["loadBalancer"]["ingress"] == wanted;
+        says(&server, path, is(json!([{"ip": "192.0.2.1"}]))).await;
+        let starts = json!({"status": {"podIP": "10.1.0.3", "podIPs": [{"ip": "10.1.0.3"}]}});
+        let pod = "/api/v1/namespaces/istio-system/pods/starting/status";
+        objects.send("PATCH", pod, &starts).await.expect("a status");
+        says(&server, path, is(json!([{"ip": "192.0.2.1"}, {"ip": "192.0.2.2"}]))).await;
+        let moved = json!({"status": {"addresses": [{"type": "ExternalIP", "address": "192.0.2.7"}]}});
+        objects.send("PATCH", "/api/v1/nodes/one/status", &moved).await.expect("a status");
+        says(&server, path, is(json!([{"ip": "192.0.2.2"}, {"ip": "192.0.2.7"}]))).await;
+    });
+}
+
 /// A configuration of webhooks: two, one of which leads to the namespace of the control plane.
 fn webhooks(kind: &str, name: &str, revision: Value) -> Value {
     let webhook = |name: &str, namespace: &str| {

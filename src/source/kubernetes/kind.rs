@@ -77,7 +77,14 @@ pub(super) const BUILT_IN: &[Watched] = &[
     watched(
         ApiKind { namespaced: false, ..ApiKind::core("Node", "nodes") },
         "",
-        Reads::Only(&["metadata name", "metadata uid", "metadata resourceVersion", "metadata labels"]),
+        Reads::Only(&[
+            "metadata name",
+            "metadata uid",
+            "metadata resourceVersion",
+            "metadata labels",
+            "status addresses address",
+            "status addresses type",
+        ]),
     ),
     watched(
         ApiKind::core("Pod", "pods"),

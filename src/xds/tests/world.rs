@@ -249,7 +249,7 @@ impl Op {
         let name = format!("n{}", self.which % 2);
         let source = ObjectRef::new(Kind::NODE, "", name.as_str());
         let locality = Locality::parse(self.pick(0, &ZONES));
-        (source, Object::Node(ClusterNode { name: name.into(), locality }))
+        (source, Object::Node(ClusterNode { name: name.into(), locality, external: Vec::new() }))
     }
 
     fn namespace_info(&self) -> (ObjectRef, Object) {
