@@ -10,11 +10,13 @@ mod tests;
 mod token;
 
 use crate::{
-    agent, cni,
+    agent,
+    api::kind::{WORKLOAD_ENTRY, WORKLOAD_GROUP},
+    cni,
     config::{self, Address, Discovery, Place, Serving, Writing},
     controller,
     debug::{self, Debug},
-    model::{KeyLocator, Mesh},
+    model::{KeyLocator, LeftOut, Mesh},
     parse::{self, Context},
     snapshot::Snapshot,
     source::{keys, kubernetes},
@@ -198,6 +200,7 @@ impl App {
         said.iter().for_each(|text| tracing::warn!("in the environment: {text}"));
         let (writer, reader, store) = store::new(Snapshot::new((*context.mesh).clone()), pace(&serving));
         let place = input.place.clone();
+        let left_out = context.mesh.features.left_out.clone();
         let mesh_file = input.mesh_config.clone();
         let origin = Origin::new(input, context, cluster);
         let (pending, waiting) = watch::channel(vec![origin.name().to_owned()]);
@@ -210,7 +213,7 @@ impl App {
         let age = authority.max_stream_age;
         let serving = xds::Options {
             secrets: identity.as_ref().map(Identity::secrets),
-            attendance: attendance(&writing, origin.client()),
+            attendance: attendance(&writing, &left_out, origin.client()),
             ..xds_options(&serving, age)
         };
         let (server, mut debug) = server(&reader, &shutdown, &waiting, serving);
@@ -220,17 +223,11 @@ impl App {
         let registry = debug.registry.clone();
 
         let mut background = Tasks::new();
-        background.spawn(async {
-            store.run().await;
-            ("the store", Ok(()))
-        });
+        follow(&mut background, "the store", store.run());
         let (tried, attempts) = watch::channel(BTreeSet::new());
         let fetched = key_options(keys);
         let fetching = keys::watch(fetched.clone(), writer.clone(), reader.snapshots.clone(), tried);
-        background.spawn(async {
-            fetching.await;
-            ("fetching keys", Ok(()))
-        });
+        follow(&mut background, "fetching keys", fetching);
         let synced = move |pending| {
             announce(addresses, &reader.snapshots.borrow(), started);
             let wanted = reader.snapshots.borrow().wanted_keys().into_keys().collect();
@@ -252,12 +249,7 @@ impl App {
         }
         if let Some(identity) = identity {
             let (serving, tasks) = identity.start(&fetched)?;
-            for (name, task) in tasks {
-                background.spawn(async move {
-                    task.await;
-                    (name, Ok(()))
-                });
-            }
+            tasks.into_iter().for_each(|(name, task)| follow(&mut background, name, task));
             if let Some(listener) = secure {
                 let serve = serve_secure(serving, server.clone(), listener, shutdown.clone(), waiting.clone());
                 servers.spawn(async { ("gRPC over TLS", serve.await) });
@@ -345,6 +337,14 @@ fn writer_options(writing: Writing, cluster: kubernetes::Options, debug: &Debug,
 /// Tasks with what people call them.
 type Tasks = JoinSet<(&'static str, Result<()>)>;
 
+/// Runs a task among others.
+fn follow(tasks: &mut Tasks, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    tasks.spawn(async move {
+        task.await;
+        (name, Ok(()))
+    });
+}
+
 /// What runs.
 struct Running {
     background: Tasks,
@@ -375,8 +375,13 @@ fn xds_options(serving: &Serving, max_age: Duration) -> xds::Options {
 }
 
 /// Who looks after machines that connect, where the objects are in a cluster.
-fn attendance(writing: &Writing, cluster: Option<kube::Client>) -> Option<Arc<dyn xds::Attendance>> {
-    let client = cluster.filter(|_| writing.register_machines)?;
+fn attendance(
+    writing: &Writing,
+    left_out: &LeftOut,
+    cluster: Option<kube::Client>,
+) -> Option<Arc<dyn xds::Attendance>> {
+    let theirs = [WORKLOAD_ENTRY, WORKLOAD_GROUP].iter().all(|kind| !left_out.has(&kind.definition()));
+    let client = cluster.filter(|_| writing.register_machines && theirs)?;
     Some(Arc::new(controller::Machines::new(client, replica(writing), writing.validate_machines)))
 }
 

@@ -135,12 +135,13 @@ fn leads(options: &Options) -> Event {
 fn duties(options: &Options, election: &Election, recorder: Option<&Recorder>) -> JoinSet<()> {
     let mut running = JoinSet::new();
     let (client, namespace) = (options.client.clone(), options.namespace.clone());
-    let place = Place { client, fence: election.fence(), namespace };
+    let context = options.contexts.now();
+    let left_out = context.mesh.features.left_out.clone();
+    let place = Place { client, fence: election.fence(), namespace, left_out };
     let mut start = |duty: Box<dyn duty::Duty>, changed: News| {
         running.spawn(work::run(place.clone(), duty, changed));
     };
     let never = || -> News { Box::pin(stream::pending()) };
-    let context = options.contexts.now();
     if let Some(roots) = &options.roots {
         let news = || -> News { Box::pin(WatchStream::from_changes(roots.clone()).map(drop)) };
         let of = Roots::new(options.root_config_map.clone(), roots.clone(), options.namespace.clone());

@@ -114,6 +114,11 @@ impl ApiKind {
         }
     }
 
+    /// The name of its definition, where it is one that users add to a cluster.
+    pub fn definition(&self) -> String {
+        format!("{}.{}", self.plural, self.group)
+    }
+
     /// The `apiVersion` of its objects.
     pub fn api_version(&self, version: &str) -> String {
         match self.group {

@@ -5,7 +5,7 @@ use super::{
     fence::{Fence, Over},
     queue::Queue,
 };
-use crate::api::kind::ApiKind;
+use crate::{api::kind::ApiKind, model::LeftOut};
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use hyper::Request;
 use kube::{
@@ -15,7 +15,7 @@ use kube::{
     runtime::{WatchStreamExt as _, watcher},
 };
 use serde_json::Value;
-use std::{collections::BTreeSet, pin::Pin, time::Duration};
+use std::{collections::BTreeSet, future, pin::Pin, time::Duration};
 use tokio::{
     sync::mpsc,
     task::JoinSet,
@@ -53,6 +53,8 @@ pub(super) struct Place {
     pub(super) client: Client,
     pub(super) fence: Fence,
     pub(super) namespace: Option<String>,
+    /// Kinds that are as if they were not there.
+    pub(super) left_out: LeftOut,
 }
 
 /// Does a duty for ever.
@@ -60,7 +62,22 @@ pub(super) async fn run(place: Place, duty: Box<dyn Duty>, mut changed: News) {
     let (sender, mut events) = mpsc::channel(WAITING);
     let mut watching = JoinSet::new();
     let watched = duty.watched();
+    // Kubernetes' own kinds are always there.
+    let is_missing = |kind: &ApiKind| kind.group.ends_with(".istio.io") && place.left_out.has(&kind.definition());
+    if watched.iter().all(|(kind, _)| is_missing(kind)) {
+        return future::pending().await;
+    }
+    let mut state = State {
+        duty,
+        queue: Queue::new(AT_ONCE),
+        known: vec![None; watched.len()],
+        read: vec![BTreeSet::new(); watched.len()],
+    };
     for (index, (kind, fields)) in watched.iter().enumerate() {
+        if is_missing(kind) {
+            state.take(index, Seen::End(None));
+            continue;
+        }
         let objects = Objects { client: place.client.clone(), kind: *kind, fields: fields.clone(), namespace: None };
         let objects = match kind.namespaced {
             true => Objects { namespace: place.namespace.clone(), ..objects },
@@ -69,12 +86,6 @@ pub(super) async fn run(place: Place, duty: Box<dyn Duty>, mut changed: News) {
         watching.spawn(follow(objects, index, sender.clone()));
     }
     drop(sender);
-    let mut state = State {
-        duty,
-        queue: Queue::new(AT_ONCE),
-        known: vec![None; watched.len()],
-        read: vec![BTreeSet::new(); watched.len()],
-    };
     let mut requests = JoinSet::new();
     loop {
         while let Some((key, request)) = state.next() {

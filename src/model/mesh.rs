@@ -308,6 +308,31 @@ pub struct Features {
     pub selectors_at_gateways: bool,
     /// `PILOT_SKIP_VALIDATE_TRUST_DOMAIN`: clients of any trust domain are taken whose certificate the roots hold.
     pub any_trust_domain: bool,
+    /// Which kinds of a cluster are as if they were not there.
+    pub left_out: LeftOut,
+}
+
+/// The kinds that users have added to a cluster and that are left alone, by the names of their definitions
+/// (`virtualservices.networking.istio.io`); `*.` and the end of names stands for all that end so.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct LeftOut {
+    /// `PILOT_IGNORE_RESOURCES`: these are left alone.
+    pub ignored: Vec<Arc<str>>,
+    /// `PILOT_INCLUDE_RESOURCES`: but none of these.
+    pub included: Vec<Arc<str>>,
+}
+
+impl LeftOut {
+    /// Whether the kind with this definition is left alone.
+    pub fn has(&self, definition: &str) -> bool {
+        let named = |list: &[Arc<str>]| {
+            list.iter().any(|name| match name.strip_prefix("*.") {
+                Some(end) => definition.ends_with(end),
+                None => **name == *definition,
+            })
+        };
+        named(&self.ignored) && !named(&self.included)
+    }
 }
 
 /// Whether proxies fetch the keys of issuers themselves.
@@ -337,6 +362,7 @@ impl Default for Features {
             several_authorizers: false,
             selectors_at_gateways: true,
             any_trust_domain: false,
+            left_out: LeftOut::default(),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! (Istio: `pilot/pkg/features`). The environment itself is read elsewhere.
 
 use crate::model::{KeysByProxy, Mesh};
+use std::sync::Arc;
 
 type Set = fn(&mut Mesh, &str) -> Result<(), &'static str>;
 
@@ -25,6 +26,8 @@ const SWITCHES: &[(&str, Set)] = &[
     ("PILOT_ENABLE_QUIC_LISTENERS", |m, v| on(&mut m.features.quic, v)),
     ("PILOT_FILTER_GATEWAY_CLUSTER_CONFIG", |m, v| on(&mut m.features.gateway_clusters_by_route, v)),
     ("PILOT_HTTP10", |m, v| on(&mut m.features.http10, v)),
+    ("PILOT_IGNORE_RESOURCES", |m, v| list(&mut m.features.left_out.ignored, v)),
+    ("PILOT_INCLUDE_RESOURCES", |m, v| list(&mut m.features.left_out.included, v)),
     ("PILOT_JWT_ENABLE_REMOTE_JWKS", |m, v| {
         m.features.keys_by_proxy = match v {
             "false" | "istiod" => KeysByProxy::Never,
@@ -87,7 +90,7 @@ const UNUSED: &str = "
     PILOT_ENDPOINT_TELEMETRY_LABEL PILOT_ENVOY_FILTER_STATS 
     PILOT_GATEWAY_API_CONTROLLER_NAME PILOT_GATEWAY_API_DEFAULT_GATEWAYCLASS_NAME
     PILOT_GATEWAY_TRANSPORT_SOCKET_CONNECT_TIMEOUT PILOT_HBONE_INITIAL_CONNECTION_WINDOW_SIZE
-    PILOT_HBONE_INITIAL_STREAM_WINDOW_SIZE PILOT_IGNORE_RESOURCES PILOT_INCLUDE_RESOURCES
+    PILOT_HBONE_INITIAL_STREAM_WINDOW_SIZE
     PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS
     PILOT_MAX_REQUESTS_PER_SECOND PILOT_MULTICLUSTER_KUBECONFIG_PATH PILOT_MULTI_NETWORK_DISCOVER_GATEWAY_API
     PILOT_MX_ADDITIONAL_LABELS PILOT_NODE_UNTAINT_CONTROLLERS_TAINT_NAME PILOT_PERSISTENT_SESSION_HEADER_LABEL
@@ -116,6 +119,12 @@ pub fn environment<'a>(mesh: &mut Mesh, variables: impl IntoIterator<Item = (&'a
     }
     said.sort();
     said
+}
+
+/// Names with commas between them.
+fn list(names: &mut Vec<Arc<str>>, text: &str) -> Result<(), &'static str> {
+    *names = text.split(',').map(|name| name.trim().into()).collect();
+    Ok(())
 }
 
 /// A truth as Go writes it.
@@ -150,6 +159,24 @@ mod tests {
         assert!(!mesh.features.disable_shadow_host_suffix);
         let wrong = "ISTIO_DUAL_STACK=perhaps is not a truth; write true or false; it has no effect";
         assert_eq!(said, [wrong, "PILOT_PUSH_THROTTLE has no meaning here"]);
+    }
+
+    #[test]
+    fn kinds_are_left_out_by_name_or_by_how_their_names_end_but_for_those_that_are_included() {
+        let mut mesh = Mesh::default();
+        let said = environment(
+            &mut mesh,
+            [
+                ("PILOT_IGNORE_RESOURCES", "*.istio.io, gateways.gateway.networking.k8s.io"),
+                ("PILOT_INCLUDE_RESOURCES", "*.telemetry.istio.io,virtualservices.networking.istio.io"),
+            ],
+        );
+        assert_eq!(said, [""; 0]);
+        let out = |name: &str| mesh.features.left_out.has(name);
+        assert!(out("sidecars.networking.istio.io") && out("gateways.gateway.networking.k8s.io"));
+        assert!(!out("virtualservices.networking.istio.io") && !out("telemetries.telemetry.istio.io"));
+        assert!(!out("httproutes.gateway.networking.k8s.io"));
+        assert!(!Mesh::default().features.left_out.has("sidecars.networking.istio.io"));
     }
 
     #[test]

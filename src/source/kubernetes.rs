@@ -75,7 +75,7 @@ pub async fn watch(options: Options, writer: Writer, mut report: impl FnMut(Prog
         let (only, following) = (source.only(kind), source.always(kind));
         source.follow(kind, only, following, mirror(kind));
     }
-    let (definitions, custom) = Definitions::new();
+    let (definitions, custom) = Definitions::new(context.mesh.features.left_out.clone());
     contexts.hold(custom.iter().map(|(_, asking)| asking.clone()).collect());
     for (kind, asking) in custom {
         let only = source.only(kind);

@@ -2,7 +2,11 @@
 //! and nobody ever sees half a world.
 
 use crate::harness::{Link, Objects, Server, Watching, documents, eventually, with_own, with_own_of, with_shared};
-use mainsheet::{model::Role, parse::Context, plan::Proxy};
+use mainsheet::{
+    model::{Mesh, Role},
+    parse::{self, Context},
+    plan::Proxy,
+};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
@@ -126,6 +130,26 @@ fn a_kind_that_is_not_there_is_waited_for_and_holds_up_nobody() {
         objects.define("DestinationRule").await;
         objects.put_yaml(RULE).await;
         assert!(watching.agrees(&objects, &client()).await != before, "it is picked up when it comes");
+    });
+}
+
+#[test]
+fn a_kind_that_is_left_out_is_as_if_it_were_not_there() {
+    with_shared(async |server| {
+        let objects = server.objects();
+        objects.put_yaml(WORLD).await;
+        let without = Watching::start(server.client()).await.agrees(&objects, &client()).await;
+        objects.put_yaml(RULE).await;
+        let leaving_out = async |included: &str| {
+            let mut mesh = Mesh::default();
+            let switches = [("PILOT_IGNORE_RESOURCES", "*.networking.istio.io"), ("PILOT_INCLUDE_RESOURCES", included)];
+            assert_eq!(parse::environment(&mut mesh, switches), [""; 0]);
+            Watching::of(server.client(), Context { mesh: Arc::new(mesh), ..Context::default() }).await
+        };
+        let watching = leaving_out("sidecars.networking.istio.io").await;
+        assert!(mainsheet_serves(&watching) == without, "the rule is not read");
+        let watching = leaving_out("destinationrules.networking.istio.io").await;
+        assert!(mainsheet_serves(&watching) != without, "the rule is read");
     });
 }
 

@@ -5,6 +5,7 @@ use super::{
     kind::{CUSTOM, Watched},
     notes::{Note, Notes},
 };
+use crate::model::LeftOut;
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -65,17 +66,19 @@ impl Asking {
 #[derive(Debug)]
 pub(super) struct Definitions {
     served: Vec<(&'static Watched, Asking)>,
+    /// Kinds that are not there whatever their definitions say.
+    left_out: LeftOut,
 }
 
 impl Definitions {
     /// None yet, and for each of the mesh's kinds who is to follow it.
-    pub(super) fn new() -> (Notes<Self>, Vec<(&'static Watched, Asking)>) {
+    pub(super) fn new(left_out: LeftOut) -> (Notes<Self>, Vec<(&'static Watched, Asking)>) {
         let asking = || Asking {
             served: Arc::new(watch::Sender::new(Defined { service: Service::Unknown, generation: 0 })),
             held: Arc::new(watch::Sender::new(true)),
         };
         let served: Vec<_> = CUSTOM.iter().map(|kind| (kind, asking())).collect();
-        (Notes::new(Self { served: served.clone() }), served)
+        (Notes::new(Self { served: served.clone(), left_out }), served)
     }
 }
 
@@ -103,6 +106,7 @@ impl Note for Definitions {
     fn take(&self, all: &BTreeMap<Self::Name, Self::Said>) {
         for (kind, asking) in &self.served {
             let said = all.get(&(kind.of.group.to_owned(), kind.of.name.to_owned()));
+            let said = said.filter(|_| !self.left_out.has(&kind.of.definition()));
             let best = said.and_then(|(v, _)| kind.of.versions.iter().copied().find(|best| v.contains(*best)));
             let service = best.map_or(Service::Missing, Service::Version);
             let now = Defined { service, generation: said.map_or(0, |(_, generation)| *generation) };
@@ -128,7 +132,7 @@ mod tests {
 
     #[test]
     fn the_best_version_that_is_served_is_told_once_the_api_server_serves_the_kind() {
-        let (mut definitions, told) = Definitions::new();
+        let (mut definitions, told) = Definitions::new(LeftOut::default());
         let (_, asking) = told.into_iter().find(|(k, _)| k.of.name == "Sidecar").expect("a kind");
         let mut served = asking.told();
         let versions = json!([
@@ -149,5 +153,14 @@ mod tests {
         assert_eq!(served.borrow().generation, 4);
         definitions.gone(definition("Sidecar", json!([]), ["True", "True"]), "v1");
         assert_eq!(served.borrow().service, Service::Missing);
+    }
+
+    #[test]
+    fn a_kind_that_is_left_out_is_not_there() {
+        let left_out = LeftOut { ignored: vec!["*.istio.io".into()], ..LeftOut::default() };
+        let (mut definitions, told) = Definitions::new(left_out);
+        let (_, asking) = told.into_iter().find(|(k, _)| k.of.name == "Sidecar").expect("a kind");
+        definitions.there(definition("Sidecar", json!([{"name": "v1", "served": true}]), ["True", "True"]), "v1");
+        assert_eq!(asking.told().borrow().service, Service::Missing);
     }
 }
