@@ -14,7 +14,7 @@ use crate::{
     api::kind::{WORKLOAD_ENTRY, WORKLOAD_GROUP},
     cni,
     config::{self, Address, Discovery, Place, Serving, Writing},
-    controller,
+    controller::{self, Leaving, Machines},
     debug::{self, Debug},
     model::{KeyLocator, LeftOut, Mesh},
     parse::{self, Context},
@@ -211,14 +211,16 @@ impl App {
             identity::open(&authority, &place, &origin, &|what| drop(pending.send_replace(vec![what]))).await?;
         let identity = opened.map(|opened| Identity::new(&authority, &place, &reader, opened)).transpose()?;
         let age = authority.max_stream_age;
+        let machines = machines(&writing, &left_out, origin.client());
         let serving = xds::Options {
             secrets: identity.as_ref().map(Identity::secrets),
-            attendance: attendance(&writing, &left_out, origin.client()),
+            attendance: machines.clone().map(|machines| Arc::new(machines) as _),
             ..xds_options(&serving, age)
         };
         let (server, mut debug) = server(&reader, &shutdown, &waiting, serving);
         debug.identity = identity.as_ref().map(Identity::shown);
         debug.cluster = origin.health();
+        debug.machines = machines.as_ref().map(|machines| machines.counted() as _);
         let cluster = origin.cluster();
         let registry = debug.registry.clone();
 
@@ -243,7 +245,7 @@ impl App {
             proven = Some(admission.start(listener, identity, shutdown.clone(), (&mut servers, &mut background))?);
         }
         if let Some(cluster) = cluster {
-            let options = writer_options(writing, cluster, &debug, age);
+            let options = writer_options(writing, cluster, &debug, (age, machines));
             let options = controller::Options { roots: identity.as_ref().map(Identity::roots), proven, ..options };
             servers.spawn(write(options, shutdown.clone(), waiting.clone()));
         }
@@ -313,7 +315,12 @@ fn replica(writing: &Writing) -> String {
 }
 
 /// What is written into a cluster, beside the roots.
-fn writer_options(writing: Writing, cluster: kubernetes::Options, debug: &Debug, age: Duration) -> controller::Options {
+fn writer_options(
+    writing: Writing,
+    cluster: kubernetes::Options,
+    debug: &Debug,
+    (age, machines): (Duration, Option<Machines>),
+) -> controller::Options {
     let addresses = if writing.ip_autoallocate { vec![writing.ipv4_prefix, writing.ipv6_prefix] } else { Vec::new() };
     controller::Options {
         name: replica(&writing),
@@ -328,7 +335,11 @@ fn writer_options(writing: Writing, cluster: kubernetes::Options, debug: &Debug,
         worlds: Some(debug.snapshots.clone()).filter(|_| writing.write_status),
         events: writing.write_events.then(|| (debug.registry.clone(), debug.metrics.clone())),
         // Who is connected comes back within the age of a stream.
-        machines: writing.register_machines.then_some((writing.machine_grace_period, age.mul_f64(1.5))),
+        machines: machines.map(|machines| Leaving {
+            grace: writing.machine_grace_period,
+            longest: age.mul_f64(1.5),
+            counted: machines.counted(),
+        }),
         status: writing.write_status,
         addresses,
     }
@@ -375,14 +386,10 @@ fn xds_options(serving: &Serving, max_age: Duration) -> xds::Options {
 }
 
 /// Who looks after machines that connect, where the objects are in a cluster.
-fn attendance(
-    writing: &Writing,
-    left_out: &LeftOut,
-    cluster: Option<kube::Client>,
-) -> Option<Arc<dyn xds::Attendance>> {
+fn machines(writing: &Writing, left_out: &LeftOut, cluster: Option<kube::Client>) -> Option<Machines> {
     let theirs = [WORKLOAD_ENTRY, WORKLOAD_GROUP].iter().all(|kind| !left_out.has(&kind.definition()));
     let client = cluster.filter(|_| writing.register_machines && theirs)?;
-    Some(Arc::new(controller::Machines::new(client, replica(writing), writing.validate_machines)))
+    Some(Machines::new(client, replica(writing), writing.validate_machines))
 }
 
 /// The xDS server, and what debug pages show of it.
@@ -402,8 +409,16 @@ fn server(
     let registry = Arc::new(Registry::default());
     let server = Server::new(reader.snapshots.clone(), shutdown.clone(), Some(hook), registry.clone(), options);
     let (snapshots, metrics) = (reader.snapshots.clone(), server.metrics().clone());
-    let debug =
-        Debug { snapshots, registry, metrics, pending: pending.clone(), identity: None, cluster: None, webhooks: None };
+    let debug = Debug {
+        snapshots,
+        registry,
+        metrics,
+        pending: pending.clone(),
+        identity: None,
+        cluster: None,
+        webhooks: None,
+        machines: None,
+    };
     (server, pages.get_or_init(|| debug).clone())
 }
 

@@ -47,7 +47,7 @@ use tokio_stream::wrappers::WatchStream;
 use webhooks::Webhooks;
 use work::{News, Place};
 
-pub use machines::Machines;
+pub use machines::{Leaving, Machines, Registrations};
 
 /// What is written, and by whom.
 pub struct Options {
@@ -73,9 +73,8 @@ pub struct Options {
     pub worlds: Option<watch::Receiver<Arc<Snapshot>>>,
     /// Who is connected, and what is counted of them, for Events; none to write no Events.
     pub events: Option<(Arc<Registry>, Arc<Metrics>)>,
-    /// How long the entry of a machine stays after that has gone, and how long it may be connected without coming back;
-    /// none to remove none.
-    pub machines: Option<(Duration, Duration)>,
+    /// When the entry of a machine that has gone is removed; none to remove none.
+    pub machines: Option<Leaving>,
     /// Whether objects are told what is said of them.
     pub status: bool,
     /// Where the addresses of ServiceEntries without one are taken from; none to give none.
@@ -165,13 +164,13 @@ fn duties(options: &Options, election: &Election, recorder: Option<&Recorder>) -
         let news: News = Box::pin(WatchStream::from_changes(served.clone()).map(drop));
         start(Box::new(Ingresses::new(served)), news);
     }
-    if let Some((grace, longest)) = options.machines {
-        let tick = (grace / 4).max(Duration::from_millis(250));
+    if let Some(leaving) = &options.machines {
+        let tick = (leaving.grace / 4).max(Duration::from_millis(250));
         let news = stream::unfold((), move |()| async move {
             tokio::time::sleep(tick).await;
             Some(((), ()))
         });
-        start(Box::new(Leavers::new(grace, longest)), Box::pin(news));
+        start(Box::new(Leavers::new(leaving.clone())), Box::pin(news));
     }
     if !options.addresses.is_empty() {
         start(Box::new(Addresses::new(&options.addresses)), never());

@@ -16,6 +16,7 @@ use crate::{
     id::ResourceType,
     peer::{Access, Authenticator},
     problem::Problem,
+    prometheus::Measured,
     snapshot::Snapshot,
     source::kubernetes::Health,
     xds::{Connection, Metrics, Registry},
@@ -53,6 +54,8 @@ pub struct Debug {
     pub cluster: Option<Health>,
     /// What webhooks were asked, where there are such.
     pub webhooks: Option<Arc<crate::webhook::Metrics>>,
+    /// How often machines came and went, where somebody looks after them.
+    pub machines: Option<Arc<dyn Measured>>,
 }
 
 /// Who signs certificates, and who checks callers.

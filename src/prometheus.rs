@@ -1,6 +1,12 @@
 //! Pages of metrics in Prometheus' text form.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::{Debug, Display, Write as _};
+
+/// Something that is measured.
+pub trait Measured: Debug + Send + Sync {
+    /// Adds what was measured so far.
+    fn write(&self, page: &mut Page);
+}
 
 /// A page of metrics in the making.
 #[derive(Debug, Default)]

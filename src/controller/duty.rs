@@ -28,6 +28,12 @@ pub(super) trait Duty: Send {
         Vec::new()
     }
 
+    /// What was planned for an object is done.
+    fn written(&mut self, _key: &Key) {}
+
+    /// It could not be done, and is tried again later.
+    fn failed(&mut self, _key: &Key) {}
+
     /// The request that brings an object to what it should be; none if it is that.
     fn request(&mut self, key: &Key) -> Option<Request<Vec<u8>>>;
 }

@@ -4,6 +4,7 @@
 //! Every replica writes of those that are connected to it. Who has connected last wins, as the entry says by whom it is
 //! held. What is left over is removed by the replica that writes ([`leavers`]).
 
+mod count;
 pub(super) mod leavers;
 
 use crate::{
@@ -22,7 +23,12 @@ use std::{
     time::Duration,
 };
 use tokio::{sync::watch, time};
-use tonic::{Status, async_trait};
+use tonic::{Code, Status, async_trait};
+
+use count::Counted;
+
+pub use count::Registrations;
+pub use leavers::Leaving;
 
 pub(super) const GROUP: &str = "istio.io/autoRegistrationGroup";
 const HOLDER: &str = "istio.io/workloadController";
@@ -50,6 +56,7 @@ struct Shared {
     name: String,
     /// Whether a machine must have proved to be what its group says.
     proven: bool,
+    counted: Arc<Registrations>,
     /// Those that are connected, by namespace and name of their entries. Several streams of one are one stay.
     staying: Mutex<BTreeMap<(String, String), Weak<Staying>>>,
 }
@@ -91,7 +98,12 @@ struct Arrival<'a> {
 impl Machines {
     /// Those of this replica of a cluster's control plane.
     pub fn new(client: Client, name: String, proven: bool) -> Self {
-        Self(Arc::new(Shared { client, name, proven, staying: Mutex::default() }))
+        Self(Arc::new(Shared { client, name, proven, counted: Arc::default(), staying: Mutex::default() }))
+    }
+
+    /// How often they came and went.
+    pub fn counted(&self) -> Arc<Registrations> {
+        self.0.counted.clone()
     }
 }
 
@@ -118,10 +130,18 @@ impl Attendance for Machines {
         let key = (arrival.namespace.to_owned(), arrival.entry.clone());
         // It is here from now on, so that one who sees the last stream go does not write that it has gone.
         let (stay, said) = self.0.stay(&key);
-        self.0.connect(&arrival, caller, &Timestamp::now().to_string()).await?;
+        let connected = self.0.connect(&arrival, caller, &Timestamp::now().to_string()).await;
+        if arrival.group.is_some() {
+            match &connected {
+                Ok(counted) => self.0.counted.count(*counted),
+                Err(status) if status.code() == Code::PermissionDenied => {}
+                Err(_) => self.0.counted.count(Counted::Failed),
+            }
+        }
+        connected?;
         if let Some(said) = said {
             tracing::info!(namespace = arrival.namespace, entry = arrival.entry, "a machine has come");
-            tokio::spawn(self.0.clone().attend(key, said));
+            tokio::spawn(self.0.clone().attend(key, arrival.group.is_some(), said));
         }
         Ok(Some(Box::new(Stream(stay))))
     }
@@ -145,7 +165,7 @@ impl Shared {
     }
 
     /// Notes in the entry that the machine is connected here, and makes the entry where it has to.
-    async fn connect(&self, arrival: &Arrival<'_>, caller: Option<&Caller>, at: &str) -> Result<(), Status> {
+    async fn connect(&self, arrival: &Arrival<'_>, caller: Option<&Caller>, at: &str) -> Result<Counted, Status> {
         let group = match arrival.group {
             Some(group) => Some(self.group(arrival.namespace, group).await?),
             None => None,
@@ -171,7 +191,8 @@ impl Shared {
                 }
             };
             match self.send(request).await {
-                Ok(_) => return Ok(()),
+                Ok(_) if found.is_some() => return Ok(Counted::Updated),
+                Ok(_) => return Ok(Counted::Made),
                 // Somebody else was faster, or it has gone meanwhile.
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
                 Err(error) => return Err(unavailable(&error)),
@@ -211,11 +232,15 @@ impl Shared {
     }
 
     /// Writes how a machine is, as long as it is there, and then that it has gone.
-    async fn attend(self: Arc<Self>, (namespace, entry): (String, String), mut said: Said) {
+    async fn attend(self: Arc<Self>, (namespace, entry): (String, String), registered: bool, mut said: Said) {
         let path = path(&namespace, Some(&entry));
         while said.changed().await.is_ok() {
             let Some(health) = said.borrow_and_update().clone() else { continue };
-            let body = |found: &Value| Some((format!("{path}/status"), healthy(found, &health)));
+            let body = |found: &Value| {
+                // The entries of others are not asked how they are, and their status is not this control plane's.
+                let checked = found["metadata"]["annotations"][CHECKED].is_string();
+                checked.then(|| (format!("{path}/status"), healthy(found, &health)))
+            };
             self.change(&path, body).await;
         }
         let body = |found: &Value| {
@@ -224,7 +249,11 @@ impl Shared {
             let annotations = json!({ CONNECTED: null, DISCONNECTED: Timestamp::now().to_string() });
             (holds && !here).then(|| (path.clone(), json!({ "metadata": { "annotations": annotations } })))
         };
-        self.change(&path, body).await;
+        match self.change(&path, body).await {
+            Some(true) if registered => self.counted.count(Counted::Left),
+            None if registered => self.counted.count(Counted::Failed),
+            _ => {}
+        }
         tracing::info!(namespace, entry, "a machine has gone");
     }
 
@@ -234,20 +263,22 @@ impl Shared {
         staying.get(&(namespace.to_owned(), entry.to_owned())).is_some_and(|stay| stay.strong_count() > 0)
     }
 
-    /// Changes an entry as it is found, until that is done or there is nothing to change.
-    async fn change(&self, path: &str, body: impl Fn(&Value) -> Option<(String, Value)>) {
+    /// Changes an entry as it is found, until that is done or there is nothing to change: whether it was changed, where
+    /// that is known.
+    async fn change(&self, path: &str, body: impl Fn(&Value) -> Option<(String, Value)>) -> Option<bool> {
         for round in 0..TRIES {
             time::sleep(Duration::from_millis(100) * (1 << round) * u32::from(round > 0)).await;
             let Ok(found) = self.find(path).await else { continue };
-            let Some((at, mut change)) = found.as_ref().and_then(&body) else { return };
+            let Some((at, mut change)) = found.as_ref().and_then(&body) else { return Some(false) };
             change["metadata"]["resourceVersion"] =
                 found.map_or(Value::Null, |f| f["metadata"]["resourceVersion"].clone());
             match self.send(super::duty::request(Method::PATCH, &at, &change)).await {
-                Ok(_) => return,
+                Ok(_) => return Some(true),
                 Err(error) => tracing::debug!(path, %error, "a machine's entry is written again"),
             }
         }
         tracing::warn!(path, "a machine's entry could not be written");
+        None
     }
 }
 

@@ -99,8 +99,15 @@ pub(super) async fn run(place: Place, duty: Box<dyn Duty>, mut changed: News) {
                 None => return,
             },
             Some(done) = requests.join_next() => match done {
-                Ok((key, Outcome::Done)) => state.queue.done(&key),
-                Ok((key, Outcome::Again)) => state.queue.failed(&key, Instant::now()),
+                Ok((key, Outcome::Done)) => {
+                    state.duty.written(&key);
+                    state.queue.done(&key);
+                }
+                Ok((key, Outcome::Moot)) => state.queue.done(&key),
+                Ok((key, Outcome::Again)) => {
+                    state.duty.failed(&key);
+                    state.queue.failed(&key, Instant::now());
+                }
                 // The election says what follows.
                 Ok((_, Outcome::Over)) | Err(_) => {}
             },
@@ -181,6 +188,8 @@ fn key(index: usize, object: &Value) -> Key {
 /// What became of a request.
 enum Outcome {
     Done,
+    /// Somebody else was faster, or it is gone: what is there now was or will be seen.
+    Moot,
     Again,
     Over,
 }
@@ -194,9 +203,8 @@ async fn send(place: &Place, request: Request<Vec<u8>>) -> Outcome {
             tracing::debug!(%method, path, "wrote");
             Outcome::Done
         }
-        // Somebody else was faster, or it is gone: what is there now was or will be seen.
-        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409 | 410) => Outcome::Done,
-        Ok(Err(kube::Error::Api(status))) if status.message.contains("being terminated") => Outcome::Done,
+        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409 | 410) => Outcome::Moot,
+        Ok(Err(kube::Error::Api(status))) if status.message.contains("being terminated") => Outcome::Moot,
         Ok(Err(error)) => {
             tracing::warn!(%method, path, %error, "could not write into the cluster");
             Outcome::Again

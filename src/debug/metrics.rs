@@ -24,6 +24,9 @@ pub(super) fn text(debug: &Debug) -> String {
     if let Some(webhooks) = &debug.webhooks {
         webhooks.write(&mut page);
     }
+    if let Some(machines) = &debug.machines {
+        machines.write(&mut page);
+    }
     page.into_text()
 }
 

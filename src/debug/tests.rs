@@ -26,6 +26,7 @@ fn debug(objects: &[Value]) -> Debug {
         identity: None,
         cluster: None,
         webhooks: None,
+        machines: None,
     }
 }
 

@@ -116,6 +116,11 @@ fn a_machine_that_connects_has_an_entry_that_says_how_it_is_and_goes_after_it() 
             other => Err(format!("{other:?}")),
         };
         eventually("the entry goes", gone).await;
+        let count = |plane: &Plane, name: &str| plane.metric(&format!("auto_registration_{name}_total"));
+        let counts = |plane: &Plane| ["success", "updates", "unregister", "errors"].map(|name| count(plane, name));
+        assert_eq!(counts(&first.0), [1.0, 0.0, 1.0, 0.0]);
+        assert_eq!(counts(&second.0), [0.0, 1.0, 1.0, 0.0]);
+        assert_eq!(count(&first.0, "deletes") + count(&second.0, "deletes"), 1.0, "by the one that writes");
     });
 }
 
@@ -134,6 +139,7 @@ fn a_machine_without_a_group_or_of_another_account_is_not_served() {
         let channel = tonic::transport::Endpoint::try_from(plane.0.address()).expect("an address").connect_lazy();
         let mut unproven = Proxy::open_as(channel, None, id, &metadata).await.expect("a stream");
         assert_eq!(unproven.next().await.err().map(|status| status.code()), Some(Code::PermissionDenied));
+        assert_eq!(plane.0.metric("auto_registration_errors_total"), 1.0, "the group that is not there");
         let found = server.objects().send("GET", ENTRY, &Value::Null).await;
         assert!(found.is_err_and(|why| why.starts_with("404")));
     });
