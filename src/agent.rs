@@ -10,6 +10,7 @@ mod dns;
 mod drain;
 mod envoy;
 mod files;
+mod health;
 mod metrics;
 mod names;
 mod node;
@@ -89,7 +90,9 @@ pub async fn run(
     let (table, naming) = agent.serve_names(newest.clone()).await?;
     tasks.extend(naming);
     let (orders, mut ordered) = mpsc::channel(1);
-    tasks.extend(agent.serve_status(orders, table).await?);
+    let ready = agent.ready(table);
+    tasks.extend(agent.check_health(&newest, &ready)?);
+    tasks.extend(agent.serve_status(orders, ready).await?);
     let config = agent.write_bootstrap()?;
     let mut running = futures_util::future::select_all(tasks);
     if agent.options.envoy.disable_envoy {
@@ -235,11 +238,8 @@ impl Agent {
         let resolvers = resolvers.with_context(|| format!("--resolv-conf {}", file.display()))?;
         let sockets = dns::bind(&given.dns_proxy_addr, &resolvers).await;
         let sockets = sockets.with_context(|| format!("--dns-proxy-addr {}", given.dns_proxy_addr))?;
-        let (host, port, server_name) = self.discovery()?;
-        let xds = self.options.discovery.xds_root_cert.clone();
-        let roots = xds.unwrap_or_else(|| self.options.identity.root_cert.clone());
         let following = names::Following {
-            target: Target { host, port, server_name, roots },
+            target: self.target()?,
             newest,
             node: node::node(pod),
             place: dns::Place::new(&pod.namespace, &pod.domain, &resolvers.search),
@@ -252,8 +252,44 @@ impl Agent {
         Ok((Some(table), tasks))
     }
 
+    /// The control plane, for streams of the agent's own.
+    fn target(&self) -> Result<Target> {
+        let (host, port, server_name) = self.discovery()?;
+        let xds = self.options.discovery.xds_root_cert.clone();
+        let roots = xds.unwrap_or_else(|| self.options.identity.root_cert.clone());
+        Ok(Target { host, port, server_name, roots })
+    }
+
+    /// Whether Envoy is ready, and what else has to be there.
+    fn ready(&self, table: Option<Names>) -> Arc<Ready> {
+        let conditions = table
+            .into_iter()
+            .map(|table| -> ready::Condition { ("the table of names", Box::new(move || table.borrow().is_some())) });
+        let (ending, metrics) = (self.ending.clone(), self.metrics.clone());
+        Arc::new(Ready::new(self.pod.admin_port(), ending, conditions.collect(), metrics))
+    }
+
+    /// Asks the workload how it is, and tells the control plane, where the settings say how to ask.
+    fn check_health(&self, newest: &Newest, ready: &Arc<Ready>) -> Result<Option<Task>> {
+        let Some(settings) = self.pod.proxy.object("readinessProbe") else { return Ok(None) };
+        let envoy = (!self.options.envoy.disable_envoy).then(|| ready.clone());
+        let check = health::Check::new(settings.clone().into(), self.probed(), envoy)?;
+        let (newest, node) = (newest.clone(), node::node(&self.pod));
+        Ok(Some(Box::pin(check.keep(health::Telling { target: self.target()?, newest, node }))))
+    }
+
+    /// The address of the workload for those who ask how it is.
+    fn probed(&self) -> IpAddr {
+        let own = self.pod.ips[0];
+        match (self.pod.is_on("REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION"), own) {
+            (false, _) => own,
+            (true, IpAddr::V4(_)) => Ipv4Addr::LOCALHOST.into(),
+            (true, IpAddr::V6(_)) => Ipv6Addr::LOCALHOST.into(),
+        }
+    }
+
     /// Serves the agent's own port, where it has one.
-    async fn serve_status(&self, orders: mpsc::Sender<Order>, table: Option<Names>) -> Result<Option<Task>> {
+    async fn serve_status(&self, orders: mpsc::Sender<Order>, ready: Arc<Ready>) -> Result<Option<Task>> {
         let Some(port) = self.pod.agent_port() else { return Ok(None) };
         let pod = &self.pod;
         let everywhere: IpAddr = if pod.ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
@@ -263,15 +299,10 @@ impl Agent {
         let annotations = pod.variable("ISTIO_PROMETHEUS_ANNOTATIONS");
         let annotations = annotations.filter(|_| self.options.role == AgentRole::Sidecar);
         let envoy = merged.then_some(pod.prometheus_port());
-        let loopback = if pod.ips[0].is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
-        let probed = if pod.is_on("REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION") { loopback } else { pod.ips[0] };
-        let conditions = table
-            .into_iter()
-            .map(|table| -> ready::Condition { ("the table of names", Box::new(move || table.borrow().is_some())) });
         let status = Status {
-            ready: Ready::new(pod.admin_port(), self.ending.clone(), conditions.collect(), self.metrics.clone()),
+            ready,
             scraper: Scraper::new(envoy, annotations, port, self.metrics.clone())?,
-            probers: Probers::new(pod.variable("ISTIO_KUBE_APP_PROBERS"), probed, port)?,
+            probers: Probers::new(pod.variable("ISTIO_KUBE_APP_PROBERS"), self.probed(), port)?,
             orders,
             metrics_on_loopback: pod.is_on("METRICS_LOCALHOST_ACCESS_ONLY"),
         };

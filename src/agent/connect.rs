@@ -1,7 +1,9 @@
 //! Connections to the control plane, over TLS with the certificate that there is.
 
 use super::Certified;
+use crate::pb::{self, envoy::config::core::v3::Node};
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 use std::{fs, path::PathBuf, time::Duration};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
@@ -46,5 +48,16 @@ impl Target {
             endpoint = endpoint.tls_config(tls)?;
         }
         endpoint.connect().await.with_context(|| format!("connecting to {host}:{}", self.port))
+    }
+}
+
+/// Who the agent says to be, on streams of its own.
+pub(super) fn node(json: &Value) -> Node {
+    let text = |key: &str| json[key].as_str().unwrap_or_default().to_owned();
+    Node {
+        id: text("id"),
+        cluster: text("cluster"),
+        metadata: json["metadata"].as_object().map(pb::struct_from_json),
+        ..Default::default()
     }
 }

@@ -2,16 +2,12 @@
 
 use super::{
     Newest,
-    connect::Target,
+    connect::{self, Target},
     dns::{Place, Table},
 };
 use crate::pb::{
-    self,
-    envoy::{
-        config::core::v3::Node,
-        service::discovery::v3::{
-            DiscoveryRequest, DiscoveryResponse, aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
-        },
+    envoy::service::discovery::v3::{
+        DiscoveryRequest, DiscoveryResponse, aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
     },
     google::rpc::Status as StatusPb,
     istio::networking::nds::v1::NameTable,
@@ -70,7 +66,7 @@ impl Following {
         let mut client = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(usize::MAX);
         let (requests, stream) = mpsc::channel(1);
         let type_url = NameTable::type_url();
-        let node = Some(node(&self.node));
+        let node = Some(connect::node(&self.node));
         requests.send(DiscoveryRequest { node, type_url: type_url.clone(), ..Default::default() }).await?;
         let asked = client.stream_aggregated_resources(ReceiverStream::new(stream)).await;
         let mut responses = asked.map_err(|status| anyhow!("{:?}: {}", status.code(), status.message()))?.into_inner();
@@ -108,14 +104,4 @@ fn same(a: Option<&Arc<Table>>, b: Option<&Arc<Table>>) -> bool {
 fn table(response: DiscoveryResponse) -> Result<NameTable> {
     let table = response.resources.into_iter().next().context("the answer holds no table")?;
     Ok(NameTable::decode(table.value)?)
-}
-
-fn node(json: &Value) -> Node {
-    let text = |key: &str| json[key].as_str().unwrap_or_default().to_owned();
-    Node {
-        id: text("id"),
-        cluster: text("cluster"),
-        metadata: json["metadata"].as_object().map(pb::struct_from_json),
-        ..Default::default()
-    }
 }

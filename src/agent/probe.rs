@@ -1,5 +1,5 @@
-//! Probes of the application that kubelet cannot ask itself, because mutual TLS is a must there: the agent asks from
-//! within the pod (`ISTIO_KUBE_APP_PROBERS`).
+//! Probes of the application: those that kubelet cannot ask itself, because mutual TLS is a must there, so that the agent
+//! asks from within the pod (`ISTIO_KUBE_APP_PROBERS`); and how any probe is asked.
 
 use super::request::{Answer, Request};
 use crate::{
@@ -35,9 +35,9 @@ const MOST: usize = 10 << 10;
 const REDIRECTIONS: usize = 10;
 
 /// One probe, as Kubernetes has it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Prober {
+pub(super) struct Prober {
     http_get: Option<HttpGet>,
     tcp_socket: Option<TcpSocketAction>,
     grpc: Option<Grpc>,
@@ -50,6 +50,8 @@ struct Prober {
 struct HttpGet {
     #[serde(default)]
     path: String,
+    #[serde(default)]
+    host: String,
     port: Value,
     #[serde(default)]
     scheme: String,
@@ -65,6 +67,8 @@ struct Header {
 
 #[derive(Clone, Debug, Deserialize)]
 struct TcpSocketAction {
+    #[serde(default)]
+    host: String,
     port: Value,
 }
 
@@ -79,9 +83,18 @@ struct Grpc {
 #[derive(Debug)]
 pub(super) struct Probers {
     probers: BTreeMap<String, Prober>,
-    /// Where the application is.
-    to: IpAddr,
-    own_port: u16,
+    application: Application,
+}
+
+/// Who is asked.
+#[derive(Clone, Debug)]
+pub(super) struct Application {
+    /// Where it is.
+    pub(super) to: IpAddr,
+    /// Its host, where that is not this machine.
+    pub(super) name: Option<String>,
+    /// The agent's port, which requests may name that are passed on.
+    pub(super) own_port: Option<u16>,
 }
 
 impl Probers {
@@ -92,7 +105,7 @@ impl Probers {
     /// When the text is broken.
     pub(super) fn new(text: Option<&str>, to: IpAddr, own_port: u16) -> Result<Self> {
         let probers = text.map_or(Ok(BTreeMap::new()), serde_json::from_str).context("ISTIO_KUBE_APP_PROBERS")?;
-        Ok(Self { probers, to, own_port })
+        Ok(Self { probers, application: Application { to, name: None, own_port: Some(own_port) } })
     }
 
     /// What the probe of a path finds, as kubelet is answered.
@@ -100,25 +113,53 @@ impl Probers {
         let Some(prober) = self.probers.get(path) else {
             return (StatusCode::BAD_REQUEST, format!("{path} is no probe of this pod\n").into_bytes());
         };
-        // Kubernetes' own default.
-        let timeout = Duration::from_secs(prober.timeout_seconds.max(1));
-        let asked = async {
-            match prober {
-                Prober { http_get: Some(http), .. } => self.http(http, headers, timeout).await,
-                Prober { tcp_socket: Some(tcp), .. } => {
-                    self.connect(port(&tcp.port)?).await.map(|_| (StatusCode::OK, Vec::new()))
-                }
-                Prober { grpc: Some(grpc), .. } => self.grpc(grpc).await,
-                _ => bail!("the probe asks nothing"),
-            }
-        };
-        let found = time::timeout(timeout, asked).await.unwrap_or_else(|_| Err(anyhow!("there is no answer in time")));
-        found.unwrap_or_else(|error| {
+        prober.find(&self.application, headers).await.unwrap_or_else(|error| {
             tracing::info!(path, error = format!("{error:#}"), "a probe fails");
             (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n").into_bytes())
         })
     }
+}
 
+impl Prober {
+    /// Whether it asks anything.
+    pub(super) fn asks(&self) -> bool {
+        self.http_get.is_some() || self.tcp_socket.is_some() || self.grpc.is_some()
+    }
+
+    /// How long an answer may take, by default as long as Kubernetes waits.
+    pub(super) fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout_seconds.max(1))
+    }
+
+    /// The host and port that it names itself, where it does.
+    pub(super) fn host(&self) -> Option<(&str, u16)> {
+        let http = self.http_get.as_ref().map(|http| (http.host.as_str(), &http.port));
+        let (host, at) = http.or_else(|| self.tcp_socket.as_ref().map(|tcp| (tcp.host.as_str(), &tcp.port)))?;
+        Some((host, port(at).ok()?)).filter(|(host, _)| !host.is_empty())
+    }
+
+    /// The answer of an application; these headers go along with requests over HTTP.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer, or says that it is not well.
+    pub(super) async fn find(&self, application: &Application, headers: &HeaderMap) -> Result<(StatusCode, Vec<u8>)> {
+        let timeout = self.timeout();
+        let asked = async {
+            match self {
+                Self { http_get: Some(http), .. } => application.http(http, headers, timeout).await,
+                Self { tcp_socket: Some(tcp), .. } => {
+                    application.connect(port(&tcp.port)?).await.map(|_| (StatusCode::OK, Vec::new()))
+                }
+                Self { grpc: Some(grpc), .. } => application.grpc(grpc).await,
+                _ => bail!("the probe asks nothing"),
+            }
+        };
+        time::timeout(timeout, asked).await.unwrap_or_else(|_| Err(anyhow!("there is no answer in time")))
+    }
+}
+
+impl Application {
     async fn http(&self, http: &HttpGet, headers: &HeaderMap, timeout: Duration) -> Result<(StatusCode, Vec<u8>)> {
         let port = port(&http.port)?;
         let headers = self.headers(http, headers, port)?;
@@ -126,7 +167,7 @@ impl Probers {
         for _ in 0..=REDIRECTIONS {
             let request = Request { headers: headers.clone(), timeout, ..Request::get(path.as_str()) };
             let answer = self.ask(request, port, http.scheme.eq_ignore_ascii_case("https")).await?;
-            match redirection(&answer, &self.to.to_string()) {
+            match redirection(&answer, &self.host()) {
                 Redirection::None => {
                     return Ok((answer.status, answer.body[..answer.body.len().min(MOST)].to_vec()));
                 }
@@ -140,14 +181,22 @@ impl Probers {
 
     async fn ask(&self, request: Request, port: u16, tls: bool) -> Result<Answer> {
         let stream = self.connect(port).await?;
-        let host = SocketAddr::new(self.to, port).to_string();
+        let host = match &self.name {
+            Some(name) if !name.contains(':') => format!("{name}:{port}"),
+            _ => SocketAddr::new(self.to, port).to_string(),
+        };
         if !tls {
             return request.over(stream, &host).await;
         }
         // As kubelet does: a probe asks whether somebody is there, not who.
         let tls = Arc::new(tls::unverified().with_no_client_auth());
-        let stream = TlsConnector::from(tls).connect(ServerName::from(self.to), stream).await?;
+        let name = self.name.clone().and_then(|name| ServerName::try_from(name).ok());
+        let stream = TlsConnector::from(tls).connect(name.unwrap_or(self.to.into()), stream).await?;
         request.over(stream, &host).await
+    }
+
+    fn host(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.to.to_string())
     }
 
     /// The headers of kubelet's request, and those of the probe.
@@ -158,7 +207,9 @@ impl Probers {
         }
         // Kubelet's request names the agent's port, where the application has its own.
         let host = asked.get(HOST).and_then(|v| v.to_str().ok()).map(str::to_owned);
-        if let Some(host) = host.and_then(|host| Some(host.strip_suffix(&format!(":{}", self.own_port))?.to_owned())) {
+        let host =
+            host.zip(self.own_port).and_then(|(host, own)| Some(host.strip_suffix(&format!(":{own}"))?.to_owned()));
+        if let Some(host) = host {
             headers.insert(HOST, HeaderValue::try_from(format!("{host}:{port}"))?);
         }
         for header in &http.http_headers {
@@ -172,8 +223,10 @@ impl Probers {
             IpAddr::V4(_) => (TcpSocket::new_v4()?, FROM[0]),
             IpAddr::V6(_) => (TcpSocket::new_v6()?, FROM[1]),
         };
-        // Not every machine has the address of IPv6; without it the connection may be captured.
-        let _ = socket.bind((from, 0).into());
+        if self.name.is_none() {
+            // Not every machine has the address of IPv6; without it the connection may be captured.
+            let _ = socket.bind((from, 0).into());
+        }
         let to = SocketAddr::new(self.to, port);
         socket.connect(to).await.with_context(|| format!("connecting to {to}"))
     }

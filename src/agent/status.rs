@@ -25,7 +25,7 @@ pub(super) enum Order {
 /// All that the port answers from.
 #[derive(Debug)]
 pub(super) struct Status {
-    pub(super) ready: Ready,
+    pub(super) ready: Arc<Ready>,
     pub(super) scraper: Scraper,
     pub(super) probers: Probers,
     pub(super) orders: mpsc::Sender<Order>,

@@ -1,10 +1,25 @@
 //! Machines outside the cluster connect, and have WorkloadEntries in it as long as they are there.
 
 use crate::{
-    harness::{Plane, Proxy, Server, eventually, with_own},
+    harness::{
+        Plane, Proxy, Server, directory, eventually,
+        server::{free_port, spawn},
+        with_own,
+    },
     identity::token,
 };
+use axum::{Router, http::StatusCode, routing::get};
 use serde_json::{Value, json};
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Child, Command},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+use tokio::net::TcpListener;
 use tonic::{Code, Status};
 
 const ENTRY: &str = "/apis/networking.istio.io/v1/namespaces/shop/workloadentries/vm-10.9.0.1";
@@ -142,5 +157,80 @@ fn a_machine_without_a_group_or_of_another_account_is_not_served() {
         assert_eq!(plane.0.metric("auto_registration_errors_total"), 1.0, "the group that is not there");
         let found = server.objects().send("GET", ENTRY, &Value::Null).await;
         assert!(found.is_err_and(|why| why.starts_with("404")));
+    });
+}
+
+/// A real agent on a machine, without an Envoy.
+struct Agent {
+    dir: PathBuf,
+    process: Child,
+}
+
+impl Agent {
+    /// Starts one whose workload is asked as these settings say.
+    async fn start(server: &Server, (plane, roots): &(Plane, String), probe: &Value) -> Self {
+        let dir = directory();
+        let token = token(&server.objects(), "seller", "istio-ca").await;
+        fs::write(dir.join("token"), token).expect("a file");
+        fs::write(dir.join("roots"), roots).expect("a file");
+        let settings = json!({"readinessProbe": probe, "statusPort": free_port()});
+        let mut command = Command::new("env");
+        command.args(["POD_NAME=vm-1", "POD_NAMESPACE=shop", "SERVICE_ACCOUNT=seller", "INSTANCE_IP=127.0.0.5"]);
+        command.args(["ISTIO_META_AUTO_REGISTER_GROUP=vm", "DISABLE_ENVOY=true", &format!("PROXY_CONFIG={settings}")]);
+        command.args([env!("CARGO_BIN_EXE_mainsheet"), "agent", "--server-name", "istiod.istio-system.svc"]);
+        command.args(["--discovery-address", &format!("127.0.0.1:{}", plane.secure_port())]);
+        for (flag, file) in
+            [("token-file", "token"), ("root-cert", "roots"), ("config-path", "envoy"), ("sds-socket", "sds")]
+        {
+            command.arg(format!("--{flag}")).arg(dir.join(file));
+        }
+        let process = spawn(command, &dir.join("log"));
+        Self { dir, process }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+#[test]
+fn an_agent_asks_its_workload_how_it_is_and_the_entry_says_so() {
+    with_own(async |server: Server| {
+        server.objects().put_yaml(GROUP).await;
+        let well = Arc::new(AtomicBool::new(true));
+        let listener = TcpListener::bind("127.0.0.5:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let answers = well.clone();
+        let answer = async move || if answers.load(Relaxed) { StatusCode::OK } else { StatusCode::IM_A_TEAPOT };
+        tokio::spawn(axum::serve(listener, Router::new().route("/well", get(answer))).into_future());
+        let mut first = start(&server, "first").await;
+        let probe = json!({"httpGet": {"path": "/well", "port": port}, "periodSeconds": 1, "failureThreshold": 2});
+        let agent = Agent::start(&server, &first, &probe).await;
+        let path = "/apis/networking.istio.io/v1/namespaces/shop/workloadentries/vm-127.0.0.5";
+        let says = async |status: &str, message: &str| {
+            eventually("the entry says how the workload is", async || {
+                let found = server.objects().send("GET", path, &Value::Null).await?;
+                match health(&found) == (status.to_owned(), message.to_owned()) {
+                    true => Ok(()),
+                    false => Err(format!("{found}\n{}", fs::read_to_string(agent.dir.join("log")).unwrap_or_default())),
+                }
+            })
+            .await;
+        };
+        says("True", "").await;
+        well.store(false, Relaxed);
+        says("False", "the answer is 418").await;
+        // A control plane that has lost it is told again.
+        first.0.restart();
+        first.0.ready().await;
+        let nothing = json!({"status": {"conditions": []}});
+        server.objects().send("PATCH", &format!("{path}/status"), &nothing).await.expect("a status");
+        says("False", "the answer is 418").await;
+        well.store(true, Relaxed);
+        says("True", "").await;
     });
 }

@@ -118,6 +118,11 @@ impl Plane {
         self.dir.join("ca")
     }
 
+    /// The port at which it serves over TLS.
+    pub(crate) fn secure_port(&self) -> u16 {
+        self.secure
+    }
+
     /// The address at which it serves proxies over plaintext.
     pub(crate) fn address(&self) -> String {
         format!("http://127.0.0.1:{}", self.grpc)
