@@ -316,6 +316,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_workload_is_not_well_while_its_envoy_is_not_ready() {
+        let port = { TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address").port() };
+        let envoy = Arc::new(Ready::new(port, Arc::default(), Vec::new(), Arc::default()));
+        let check = Check::new(json!({"exec": {"command": ["true"]}}), HERE, Some(envoy)).expect("settings");
+        let why = check.find().await.expect_err("no Envoy").to_string();
+        assert!(why.starts_with("Envoy does not answer"), "{why}");
+    }
+
+    #[tokio::test]
     async fn a_port_is_asked_where_the_workload_is_or_at_a_host_of_its_own() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();

@@ -7,6 +7,19 @@ use serde_json::Value;
 /// An object that is looked at, or written: the index of its kind among those watched, its namespace and its name.
 pub(super) type Key = (usize, String, String);
 
+/// What became of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Outcome {
+    /// It is done.
+    Done,
+    /// Somebody else was faster, or the object is gone: what is there now was or will be seen.
+    Moot,
+    /// It failed, and is tried again later.
+    Again,
+    /// It may not be done any more.
+    Over,
+}
+
 /// What a controller is for. It is told what is there, and asked what is to be written.
 pub(super) trait Duty: Send {
     /// What it looks at, and with which field selector.
@@ -28,11 +41,8 @@ pub(super) trait Duty: Send {
         Vec::new()
     }
 
-    /// What was planned for an object is done.
-    fn written(&mut self, _key: &Key) {}
-
-    /// It could not be done, and is tried again later.
-    fn failed(&mut self, _key: &Key) {}
+    /// What became of the request for an object.
+    fn answered(&mut self, _key: &Key, _outcome: Outcome) {}
 
     /// The request that brings an object to what it should be; none if it is that.
     fn request(&mut self, key: &Key) -> Option<Request<Vec<u8>>>;

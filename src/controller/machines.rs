@@ -31,10 +31,12 @@ pub use count::Registrations;
 pub use leavers::Leaving;
 
 pub(super) const GROUP: &str = "istio.io/autoRegistrationGroup";
-const HOLDER: &str = "istio.io/workloadController";
+pub(super) const HOLDER: &str = "istio.io/workloadController";
 pub(super) const CONNECTED: &str = "istio.io/connectedAt";
 pub(super) const DISCONNECTED: &str = "istio.io/disconnectedAt";
 const CHECKED: &str = "proxy.istio.io/health-checks-enabled";
+/// The condition that says how a machine is.
+pub(super) const HEALTHY: &str = "Healthy";
 
 /// How often a write is tried where others write at the same time.
 const TRIES: u32 = 8;
@@ -352,13 +354,13 @@ fn healthy(found: &Value, health: &Result<(), String>) -> Value {
         Ok(()) => ("True", ""),
         Err(why) => ("False", why.as_str()),
     };
-    let before = all.iter().find(|c| c["type"] == "Healthy" && c["status"] == status);
+    let before = all.iter().find(|c| c["type"] == HEALTHY && c["status"] == status);
     let since = before.map_or_else(|| now.as_str().into(), |c| c["lastTransitionTime"].clone());
     let condition = json!({
-        "type": "Healthy", "status": status, "message": message,
+        "type": HEALTHY, "status": status, "message": message,
         "lastProbeTime": now, "lastTransitionTime": since,
     });
-    let others = all.into_iter().filter(|c| c["type"] != "Healthy");
+    let others = all.into_iter().filter(|c| c["type"] != HEALTHY);
     let conditions: Vec<Value> = others.chain([condition]).collect();
     json!({ "status": { "conditions": conditions } })
 }

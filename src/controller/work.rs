@@ -1,7 +1,7 @@
 //! Watches what a duty looks at, and sends what it plans: a few requests at once, and again what failed.
 
 use super::{
-    duty::{Duty, Key},
+    duty::{Duty, Key, Outcome},
     fence::{Fence, Over},
     queue::Queue,
 };
@@ -98,18 +98,14 @@ pub(super) async fn run(place: Place, duty: Box<dyn Duty>, mut changed: News) {
                 Some((index, seen)) => state.take(index, seen),
                 None => return,
             },
-            Some(done) = requests.join_next() => match done {
-                Ok((key, Outcome::Done)) => {
-                    state.duty.written(&key);
-                    state.queue.done(&key);
+            Some(done) = requests.join_next() => if let Ok((key, outcome)) = done {
+                state.duty.answered(&key, outcome);
+                match outcome {
+                    Outcome::Done | Outcome::Moot => state.queue.done(&key),
+                    Outcome::Again => state.queue.failed(&key, Instant::now()),
+                    // The election says what follows.
+                    Outcome::Over => {}
                 }
-                Ok((key, Outcome::Moot)) => state.queue.done(&key),
-                Ok((key, Outcome::Again)) => {
-                    state.duty.failed(&key);
-                    state.queue.failed(&key, Instant::now());
-                }
-                // The election says what follows.
-                Ok((_, Outcome::Over)) | Err(_) => {}
             },
             () = time::sleep_until(wake) => {}
             Some(()) = changed.next() => state.changed(),
@@ -183,15 +179,6 @@ impl State {
 fn key(index: usize, object: &Value) -> Key {
     let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
     (index, text("namespace"), text("name"))
-}
-
-/// What became of a request.
-enum Outcome {
-    Done,
-    /// Somebody else was faster, or it is gone: what is there now was or will be seen.
-    Moot,
-    Again,
-    Over,
 }
 
 async fn send(place: &Place, request: Request<Vec<u8>>) -> Outcome {

@@ -140,6 +140,36 @@ fn a_machine_that_connects_has_an_entry_that_says_how_it_is_and_goes_after_it() 
 }
 
 #[test]
+fn an_entry_that_was_not_made_for_its_machine_stays_without_a_word_of_its_health() {
+    with_own(async |server: Server| {
+        let objects = server.objects();
+        objects.put_yaml(GROUP).await;
+        let own = r#"
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: vm-10.9.0.1, namespace: shop, annotations: {proxy.istio.io/health-checks-enabled: "true"}}
+spec: {address: 10.9.0.1, serviceAccount: seller}
+"#;
+        objects.put_yaml(own).await;
+        let (plane, roots) = start(&server, "first").await;
+        let token = token(&objects, "seller", "istio-ca").await;
+        let metadata = [("WORKLOAD_ENTRY", "vm-10.9.0.1"), ("NAMESPACE", "shop"), ("SERVICE_ACCOUNT", "seller")];
+        let id = "sidecar~10.9.0.1~vm-1.shop~shop.svc.cluster.local";
+        let channel = plane.secure_with(&roots).await;
+        let mut machine = Proxy::open_as(channel, Some(&token), id, &metadata).await.expect("a stream");
+        machine.next().await.expect("clusters");
+        machine.says(Ok(())).await;
+        entry(&server, |e| health(e).0 == "True").await;
+        drop(machine);
+        let left = entry(&server, |e| health(e).0.is_empty()).await;
+        assert!(left["metadata"]["annotations"]["istio.io/disconnectedAt"].is_string());
+        let counts = ["success", "updates", "unregister", "deletes", "errors"];
+        let counts = counts.map(|name| plane.metric(&format!("auto_registration_{name}_total")));
+        assert_eq!(counts, [0.0; 5], "nothing was registered");
+    });
+}
+
+#[test]
 fn a_machine_without_a_group_or_of_another_account_is_not_served() {
     with_own(async |server: Server| {
         server.objects().put_yaml(GROUP).await;
