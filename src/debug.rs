@@ -28,6 +28,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use registry::Content;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -164,7 +165,7 @@ async fn show(
 
 impl Debug {
     /// The page that a relative address names (`syncz`, `config_dump?proxyID=a.b`), for callers that come over xDS.
-    fn fetch(&self, address: &str) -> Result<Value, String> {
+    fn fetch(&self, address: &str) -> Result<Content, String> {
         let uri: Uri = format!("/debug/{address}").parse().map_err(|e| format!("{address}: {e}"))?;
         let Query(parameters) = Query::try_from_uri(&uri).map_err(|e| format!("{address}: {e}"))?;
         self.content(uri.path().trim_start_matches('/'), &parameters).map_err(|(_, text)| text)
@@ -176,13 +177,22 @@ impl Debug {
             return format!("Pushed to {} servers\n", self.registry.len()).into_response();
         }
         match self.content(path, parameters) {
-            Ok(value) => page::json(&value, parameters.contains_key("pretty")),
+            Ok(content) => page::json(content, parameters.contains_key("pretty")),
             Err((status, text)) => page::refuse(status, text),
         }
     }
 
-    fn content(&self, path: &str, parameters: &Parameters) -> Result<Value, (StatusCode, String)> {
+    fn content(&self, path: &str, parameters: &Parameters) -> Result<Content, (StatusCode, String)> {
         let snapshot = self.snapshots.borrow().clone();
+        Ok(match path {
+            "debug/configz" => Content::Objects(snapshot),
+            "debug/registryz" => Content::Services(snapshot),
+            "debug/endpointz" | "debug/endpointShardz" => Content::Endpoints(snapshot),
+            _ => Content::Tree(self.tree(path, &snapshot, parameters)?),
+        })
+    }
+
+    fn tree(&self, path: &str, snapshot: &Snapshot, parameters: &Parameters) -> Result<Value, (StatusCode, String)> {
         let namespace = parameters.get("namespace").map(String::as_str);
         Ok(match path {
             "debug/adsz" => stream::adsz(&self.registry.connections()),
@@ -192,12 +202,9 @@ impl Debug {
             "debug/edsz" => self.config_dump(parameters, Some(ResourceType::Endpoints))?,
             "debug/ecdsz" => self.config_dump(parameters, Some(ResourceType::Extension))?,
             "debug/ndsz" => self.config_dump(parameters, Some(ResourceType::Names))?,
-            "debug/configz" => registry::objects(&snapshot).collect(),
-            "debug/resourcesz" => registry::kinds(&snapshot),
-            "debug/registryz" => registry::services(&snapshot),
-            "debug/endpointz" | "debug/endpointShardz" => registry::endpoints(&snapshot),
-            "debug/mesh" => registry::mesh(&snapshot),
-            "debug/problems" => problems(&snapshot, &self.registry.connections(), namespace),
+            "debug/resourcesz" => registry::kinds(snapshot),
+            "debug/mesh" => registry::mesh(snapshot),
+            "debug/problems" => problems(snapshot, &self.registry.connections(), namespace),
             "debug/list" => {
                 PAGES.iter().map(|(p, _)| p.trim_start_matches("debug/")).filter(|p| *p != "list").collect()
             }

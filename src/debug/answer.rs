@@ -37,7 +37,7 @@ impl Debug {
         let [name] = names else {
             return Err(format!("{PAGE} takes exactly one page, as syncz or config_dump?proxyID=NAME"));
         };
-        let body = self.fetch(name)?.to_string();
+        let body = self.fetch(name)?.text();
         Ok(Any { type_url: PAGE.to_owned(), value: body.into() })
     }
 }

@@ -1,16 +1,61 @@
 //! Answers: JSON, pretty where that is asked for, and the page that lists all pages.
 
+use super::registry::Content;
 use axum::{
+    body::Body,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde_json::Value;
-use std::fmt::Write as _;
+use bytes::Bytes;
+use std::{
+    convert::Infallible,
+    fmt::Write as _,
+    io::{self, Write},
+    mem,
+};
+use tokio::{sync::mpsc, task};
+use tokio_stream::wrappers::ReceiverStream;
+
+/// About how long the pieces are that a long answer is sent in, in bytes. A few wait for the client, and no more are made.
+const PIECE: usize = 64 << 10;
+const WAITING: usize = 2;
 
 /// A JSON answer.
-pub(super) fn json(value: &Value, pretty: bool) -> Response {
-    let text = if pretty { format!("{value:#}\n") } else { value.to_string() };
-    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+pub(super) fn json(content: Content, pretty: bool) -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    if let Content::Tree(value) = content {
+        let text = if pretty { format!("{value:#}\n") } else { value.to_string() };
+        return (kind, text).into_response();
+    }
+    let (sender, receiver) = mpsc::channel(WAITING);
+    // It takes as long as the client does.
+    task::spawn_blocking(move || {
+        let mut pieces = Pieces { held: Vec::new(), to: sender };
+        // A client that has gone needs no more.
+        let _ = content.write(&mut pieces, pretty).and_then(|()| pieces.flush());
+    });
+    (kind, Body::from_stream(ReceiverStream::new(receiver))).into_response()
+}
+
+/// The body of an answer, written a piece at a time.
+struct Pieces {
+    held: Vec<u8>,
+    to: mpsc::Sender<Result<Bytes, Infallible>>,
+}
+
+impl Write for Pieces {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.held.extend_from_slice(text);
+        if self.held.len() >= PIECE {
+            self.flush()?;
+        }
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let piece = mem::take(&mut self.held);
+        self.to.blocking_send(Ok(piece.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
 }
 
 /// A plain refusal.

@@ -3,17 +3,64 @@
 use crate::{
     id::ServiceKey,
     model::{
-        Distribution, Endpoint, EndpointAddress, ExportTo, Health, Labels, OutboundPolicy, PathNormalization, Registry,
-        Resolution, Service, Vip,
+        Distribution, Endpoint, EndpointAddress, EndpointSet, ExportTo, Health, Labels, OutboundPolicy,
+        PathNormalization, Registry, Resolution, Service, Vip,
     },
     snapshot::Snapshot,
 };
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    io::{self, Write},
+    iter,
+    sync::Arc,
+};
 
-/// `/debug/registryz`: every service (Istio: `pilot/pkg/model/service.go`, Service).
-pub(super) fn services(snapshot: &Snapshot) -> Value {
-    snapshot.services().map(|s| service(snapshot, s)).collect()
+/// What a page shows. That of a large world is made while it is written, so that it is nowhere as a whole.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// This.
+    Tree(Value),
+    /// `/debug/configz`: the objects of Istio's own kinds.
+    Objects(Arc<Snapshot>),
+    /// `/debug/registryz`: every service (Istio: `pilot/pkg/model/service.go`, Service).
+    Services(Arc<Snapshot>),
+    /// `/debug/endpointz`: endpoints by host, namespace and shard (Istio: `pilot/pkg/model/endpointshards.go`).
+    Endpoints(Arc<Snapshot>),
+}
+
+impl Content {
+    /// Writes it as JSON.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written there.
+    pub(super) fn write(&self, mut to: impl Write, pretty: bool) -> io::Result<()> {
+        if !pretty {
+            return serde_json::to_writer(to, self).map_err(Into::into);
+        }
+        serde_json::to_writer_pretty(&mut to, self)?;
+        to.write_all(b"\n")
+    }
+
+    /// All of it, in a line.
+    pub(super) fn text(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        self.write(&mut text, false).expect("memory takes what is written, and JSON has texts as keys here");
+        text
+    }
+}
+
+impl Serialize for Content {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Tree(value) => value.serialize(to),
+            Self::Objects(world) => to.collect_seq(objects(world)),
+            Self::Services(world) => to.collect_seq(world.services().map(|s| service(world, s))),
+            Self::Endpoints(world) => to.collect_map(endpoints(world)),
+        }
+    }
 }
 
 fn service(snapshot: &Snapshot, service: &Service) -> Value {
@@ -60,24 +107,29 @@ fn service(snapshot: &Snapshot, service: &Service) -> Value {
     })
 }
 
-/// `/debug/endpointz`: endpoints by host, namespace and shard (Istio: `pilot/pkg/model/endpointshards.go`).
-pub(super) fn endpoints(snapshot: &Snapshot) -> Value {
-    let mut hosts: Map<String, Value> = Map::new();
-    for (ServiceKey { host, namespace }, set) in snapshot.all_endpoints() {
-        let provider =
-            snapshot.services_of(host).iter().find(|s| s.namespace == *namespace).map(|s| registry(s.registry));
-        let mut shards: Map<String, Value> = Map::new();
-        for endpoint in &set.endpoints {
-            let shard = format!("{}/{}", provider.unwrap_or("Kubernetes"), endpoint.cluster);
-            let list = shards.entry(shard).or_insert_with(|| json!([]));
-            list.as_array_mut().expect("made as a list").push(endpoint_to_json(endpoint));
+/// The endpoints of each host, by namespace and shard.
+fn endpoints(snapshot: &Snapshot) -> impl Iterator<Item = (&str, Map<String, Value>)> {
+    let mut all = snapshot.all_endpoints().peekable();
+    iter::from_fn(move || {
+        let (ServiceKey { host, .. }, _) = all.peek()?;
+        let mut namespaces = Map::new();
+        while let Some((key, set)) = all.next_if(|(key, _)| key.host == *host) {
+            namespaces.insert(key.namespace.as_str().to_owned(), shards(snapshot, key, set));
         }
-        hosts.entry(host.as_str()).or_insert_with(|| json!({}))[namespace.as_str()] = json!({
-            "Shards": shards,
-            "ServiceAccounts": set.accounts.iter().map(|a| ((**a).to_owned(), json!({}))).collect::<Map<_, _>>(),
-        });
+        Some((host.as_str(), namespaces))
+    })
+}
+
+fn shards(snapshot: &Snapshot, ServiceKey { host, namespace }: &ServiceKey, set: &EndpointSet) -> Value {
+    let provider = snapshot.services_of(host).iter().find(|s| s.namespace == *namespace).map(|s| registry(s.registry));
+    let mut shards: Map<String, Value> = Map::new();
+    for endpoint in &set.endpoints {
+        let shard = format!("{}/{}", provider.unwrap_or("Kubernetes"), endpoint.cluster);
+        let list = shards.entry(shard).or_insert_with(|| json!([]));
+        list.as_array_mut().expect("made as a list").push(endpoint_to_json(endpoint));
     }
-    Value::Object(hosts)
+    let accounts = set.accounts.iter().map(|a| ((**a).to_owned(), json!({}))).collect::<Map<_, _>>();
+    json!({"Shards": shards, "ServiceAccounts": accounts})
 }
 
 fn endpoint_to_json(endpoint: &Endpoint) -> Value {
@@ -114,8 +166,8 @@ fn endpoint_to_json(endpoint: &Endpoint) -> Value {
     })
 }
 
-/// `/debug/configz`: the objects of Istio's own kinds.
-pub(super) fn objects(snapshot: &Snapshot) -> impl Iterator<Item = Value> {
+/// The objects of Istio's own kinds, as they were given.
+fn objects(snapshot: &Snapshot) -> impl Iterator<Item = Value> {
     snapshot.raw.values().filter_map(|raw| serde_json::from_str(raw).ok())
 }
 

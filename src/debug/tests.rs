@@ -10,6 +10,7 @@ use crate::{
     xds::{Metrics, Registry},
 };
 use axum::http::{HeaderMap, HeaderValue};
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use tokio::sync::watch;
@@ -42,7 +43,8 @@ fn shop() -> Debug {
 
 fn get(debug: &Debug, path: &str, parameters: &[(&str, &str)]) -> Result<Value, (u16, String)> {
     let parameters: BTreeMap<_, _> = parameters.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-    debug.content(path, &parameters).map_err(|(status, text)| (status.as_u16(), text))
+    let content = debug.content(path, &parameters).map_err(|(status, text)| (status.as_u16(), text))?;
+    Ok(serde_json::from_slice(&content.text()).expect("JSON"))
 }
 
 #[test]
@@ -64,6 +66,44 @@ fn endpoints_are_shown_by_host_namespace_and_shard() {
     assert_eq!(shard[0]["Addresses"], json!(["10.244.0.1"]));
     assert_eq!(shard[0]["EndpointPort"], 80);
     assert_eq!(shard[0]["ServiceAccount"], "spiffe://cluster.local/ns/shop/sa/default");
+}
+
+#[test]
+fn objects_are_shown_as_they_were_given() {
+    let rule = json!({"apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",
+        "metadata": {"name": "x", "namespace": "shop", "labels": {"a": "b"}}, "spec": {"host": "web"}});
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "shop"},
+        "spec": {"ports": [{"port": 80}]}});
+    let all = get(&debug(&[service, rule.clone()]), "debug/configz", &[]).expect("a page");
+    assert_eq!(all, json!([rule]), "and none of Kubernetes' own");
+}
+
+#[tokio::test]
+async fn the_endpoints_of_a_large_world_are_sent_in_pieces_that_come_to_the_same() {
+    let service = |n: usize| {
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": format!("web-{n}"), "namespace": "shop"},
+            "spec": {"clusterIP": "10.96.0.1", "selector": {"app": "web"}, "ports": [{"name": "http", "port": 80}]}})
+    };
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "shop", "labels": {"app": "web"}},
+        "spec": {"containers": []}, "status": {"podIP": "10.244.0.1"}});
+    let debug = debug(&(0..500).map(service).chain([pod]).collect::<Vec<_>>());
+    for (path, pretty) in [("debug/endpointz", false), ("debug/registryz", true)] {
+        let parameters = if pretty { [("pretty".to_owned(), String::new())].into() } else { BTreeMap::new() };
+        let mut pieces = debug.page(path, &parameters).into_body().into_data_stream();
+        let (mut text, mut count) = (Vec::new(), 0);
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.expect("a piece");
+            assert!(piece.len() < 80 << 10, "{} bytes at once", piece.len());
+            text.extend_from_slice(&piece);
+            count += 1;
+        }
+        assert!(count > 3, "{path}: {count} pieces of {}", text.len());
+        assert_eq!(text.ends_with(b"\n"), pretty);
+        let whole: Value = serde_json::from_slice(&text).expect("JSON");
+        assert_eq!(whole, get(&debug, path, &[]).expect("a page"), "{path}");
+        let shown = whole.as_object().map(|o| o.len()).or(whole.as_array().map(Vec::len));
+        assert_eq!(shown, Some(500));
+    }
 }
 
 #[test]
