@@ -8,14 +8,15 @@ mod chance;
 mod change;
 mod proxy;
 
-use crate::harness::{Plane, Server, watching, with_own};
+use crate::harness::{Plane, Server, directory, watching, with_own};
 use chance::Chance;
-use mainsheet::id::ResourceType;
+use mainsheet::{id::ResourceType, pb};
 use proxy::{Has, Proxy, wanted};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
-    env,
+    env, fs,
+    path::PathBuf,
     str::FromStr,
     time::{Duration, Instant},
 };
@@ -179,7 +180,10 @@ impl Soak {
         let quiet = Instant::now();
         let mut differs = vec!["nothing was compared".to_owned()];
         while !differs.is_empty() {
-            assert!(quiet.elapsed() < SETTLED, "proxies differ from the truth: {differs:#?}; waited before for {why}");
+            if quiet.elapsed() >= SETTLED {
+                let kept = self.keep_evidence().await.display().to_string();
+                panic!("proxies differ from the truth: {differs:#?}; waited before for {why}; more is in {kept}");
+            }
             differs = self.differences().await;
         }
         let settled = quiet.elapsed();
@@ -223,6 +227,33 @@ impl Soak {
             watching::bytes(&world, &node).into_iter().map(|(kind, name, body)| ((kind, name), body)).collect();
         let of = |(number, proxy): (usize, &Proxy)| difference(&proxy.has(), &truth).map(|d| format!("{number}: {d}"));
         self.proxies.iter().enumerate().filter_map(of).collect()
+    }
+
+    /// Writes down what there is, what it comes to, and what each has made of it.
+    async fn keep_evidence(&self) -> PathBuf {
+        let dir = directory();
+        let write = |name: String, text: String| fs::write(dir.join(name), text).expect("a file");
+        let shown = |kind: ResourceType, name: &str, body: &[u8]| {
+            let json = pb::to_json(kind.type_url(), body).unwrap_or_else(Value::from);
+            format!("{} {name}\n{json:#}\n", kind.short())
+        };
+        let objects = self.server.objects();
+        write("objects.json".into(), format!("{:#}", Value::from(objects.all().await)));
+        let world = watching::world_of(&objects).await;
+        let node = mainsheet::parse::node(&json!({"id": proxy::ID})).expect("a node");
+        let truth = watching::bytes(&world, &node);
+        write("truth".into(), truth.iter().map(|(kind, name, body)| shown(*kind, name, body)).collect());
+        for (number, proxy) in self.proxies.iter().enumerate() {
+            let has = proxy.has();
+            let all = has.iter().map(|((kind, name), (_, body))| shown(*kind, name, body));
+            write(format!("proxy-{number}"), all.collect());
+        }
+        for (number, plane) in self.planes.iter().enumerate() {
+            for page in ["configz", "registryz", "endpointz", "problems", "syncz"] {
+                write(format!("replica-{number}-{page}"), plane.get(true, &format!("/debug/{page}?pretty")).1);
+            }
+        }
+        dir
     }
 
     /// Nobody writes what was said before, and no world is published that is the one before.
