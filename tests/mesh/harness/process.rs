@@ -35,11 +35,14 @@ impl Process {
         let _ = self.child.wait();
     }
 
-    /// How much memory it has, in KiB.
-    pub(crate) fn resident(&self) -> u64 {
+    /// How much memory it has, in KiB: with the pages of files, which others may have as well, and alone.
+    pub(crate) fn memory(&self) -> (u64, u64) {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a process that runs");
-        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).expect("its memory");
-        line.trim().trim_end_matches(" kB").parse().expect("a number")
+        let said = |name: &str| {
+            let line = status.lines().find_map(|l| l.strip_prefix(name)).expect("its memory");
+            line.trim().trim_end_matches(" kB").parse().expect("a number")
+        };
+        (said("VmRSS:"), said("RssAnon:"))
     }
 
     /// Kills what it started, and not itself.

@@ -154,7 +154,7 @@ fn no_request_fails_while_certificates_and_the_root_change_and_who_makes_them_is
     assert!(sent >= REQUESTS, "only {sent} requests were sent");
     assert!(handshakes >= 2_000, "only {handshakes} handshakes");
     have_the_new_root_alone(&world);
-    println!("an agent has {} KiB", world.workload("client").agent().1.resident());
+    println!("an agent has {} KiB", world.workload("client").agent().1.memory().0);
 }
 
 /// Whoever was there all the time has the new root alone, and is served by the control plane that has it as well.
