@@ -95,7 +95,7 @@ fn common(snapshot: &Snapshot, identity: &Spiffe) -> Option<String> {
 }
 
 fn subject(snapshot: &Snapshot, pod: &Pod) -> String {
-    let label = |names: [&str; 2]| names.iter().find_map(|name| pod.labels.get(*name)).map_or("", |value| &**value);
+    let label = |names: [&str; 2]| names.iter().find_map(|name| pod.labels.get(name)).map_or("", |value| &**value);
     let app = label(["app", "app.kubernetes.io/name"]);
     let version = label(["version", "app.kubernetes.io/version"]);
     format!("{}/{app}/{version}/{}", pod.workload, snapshot.mesh.cluster)

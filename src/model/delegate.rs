@@ -143,8 +143,6 @@ fn within(root: Option<&StringMatch>, leaf: Option<&StringMatch>) -> bool {
 /// Both conditions in one: the leaf's, with what only the root says.
 fn both(root: &HttpMatch, leaf: &HttpMatch) -> HttpMatch {
     let or = |leaf: &Arc<str>, root: &Arc<str>| if leaf.is_empty() { root.clone() } else { leaf.clone() };
-    let mut source_labels = root.source_labels.clone();
-    source_labels.extend(leaf.source_labels.clone());
     HttpMatch {
         name: joined(&root.name, &leaf.name),
         uri: leaf.uri.clone().or_else(|| root.uri.clone()),
@@ -156,7 +154,7 @@ fn both(root: &HttpMatch, leaf: &HttpMatch) -> HttpMatch {
         without_headers: union(&root.without_headers, &leaf.without_headers),
         query_params: union(&root.query_params, &leaf.query_params),
         port: leaf.port.or(root.port),
-        source_labels,
+        source_labels: root.source_labels.with(&leaf.source_labels),
         source_namespace: or(&leaf.source_namespace, &root.source_namespace),
         gateways: if leaf.gateways.is_empty() { root.gateways.clone() } else { leaf.gateways.clone() },
         stat_prefix: or(&leaf.stat_prefix, &root.stat_prefix),

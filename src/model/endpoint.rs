@@ -16,7 +16,7 @@ pub struct Endpoint {
     /// Its port; 0 for a socket file.
     pub port: u16,
     /// The workload's labels, by which subsets are chosen.
-    pub labels: Arc<Labels>,
+    pub labels: Labels,
     /// The workload's identity (`spiffe://…`).
     pub account: Option<Arc<str>>,
     /// The network that it is in; empty where there is only one.

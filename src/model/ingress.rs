@@ -138,7 +138,7 @@ impl IngressControl {
             ("", _) => self.service.clone(),
             _ => self.selector.clone(),
         };
-        [("istio".into(), value)].into()
+        std::iter::once(("istio".into(), value)).collect()
     }
 }
 

@@ -1,10 +1,79 @@
 //! Labels, selectors, and who may see an object.
 
 use crate::id::Namespace;
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-/// Labels by key.
-pub type Labels = BTreeMap<Arc<str>, Arc<str>>;
+/// Labels, or annotations, in order of their keys. A copy is another hold on the same: they are many and never change.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Labels(Arc<[(Arc<str>, Arc<str>)]>);
+
+impl Labels {
+    /// None.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The value of a label.
+    pub fn get(&self, key: &str) -> Option<&Arc<str>> {
+        let at = self.0.binary_search_by(|(other, _)| (**other).cmp(key)).ok()?;
+        Some(&self.0[at].1)
+    }
+
+    /// Whether there is a label of this key.
+    pub fn contains_key(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// The labels in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Arc<str>, &Arc<str>)> + use<'_> {
+        self.0.iter().map(|(key, value)| (key, value))
+    }
+
+    /// Their keys in order.
+    pub fn keys(&self) -> impl Iterator<Item = &Arc<str>> + use<'_> {
+        self.0.iter().map(|(key, _)| key)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// In how many places these are held.
+    pub fn holds(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+
+    /// These and others, which win.
+    #[must_use]
+    pub fn with(&self, others: &Self) -> Self {
+        self.0.iter().chain(&*others.0).cloned().collect()
+    }
+}
+
+/// Of two labels with one key the later one counts.
+impl FromIterator<(Arc<str>, Arc<str>)> for Labels {
+    fn from_iter<I: IntoIterator<Item = (Arc<str>, Arc<str>)>>(labels: I) -> Self {
+        let mut labels: Vec<_> = labels.into_iter().collect();
+        labels.sort_by(|(a, _), (b, _)| a.cmp(b));
+        labels.dedup_by(|later, earlier| {
+            let same = later.0 == earlier.0;
+            if same {
+                std::mem::swap(later, earlier);
+            }
+            same
+        });
+        match labels.is_empty() {
+            true => Self::default(),
+            false => Self(labels.into()),
+        }
+    }
+}
 
 /// Whether every label of `selector` is among `labels`. An empty selector matches all.
 pub fn selects(selector: &Labels, labels: &Labels) -> bool {
@@ -98,6 +167,18 @@ pub type Created = i64;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_are_in_order_and_the_last_of_a_key_counts() {
+        let pairs = [("b", "1"), ("a", "2"), ("b", "3"), ("a", "4"), ("c", "5")];
+        let labels: Labels = pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        let all: Vec<_> = labels.iter().map(|(k, v)| format!("{k}{v}")).collect();
+        assert_eq!(all, ["a4", "b3", "c5"]);
+        assert_eq!(labels.get("b").map(|v| &**v), Some("3"));
+        assert!(labels.get("d").is_none() && Labels::new().is_empty());
+        let more = labels.with(&[("b".into(), "6".into()), ("d".into(), "7".into())].into_iter().collect());
+        assert_eq!(more.iter().map(|(_, v)| &**v).collect::<String>(), "4657");
+    }
 
     #[test]
     fn a_selector_asks_for_labels_in_each_way() {

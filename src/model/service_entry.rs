@@ -29,7 +29,7 @@ pub struct WorkloadEntry {
     /// Its ports by the name of the service's port, which count before what the service says.
     pub ports: Vec<(Arc<str>, u16)>,
     /// Its labels.
-    pub labels: Arc<Labels>,
+    pub labels: Labels,
     /// Its service account; empty where it has none.
     pub account: Arc<str>,
     /// The network that it is in; empty where there is only one.

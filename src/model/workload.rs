@@ -14,7 +14,7 @@ pub struct Pod {
     /// Its addresses; the first is the primary one.
     pub ips: Vec<IpAddr>,
     /// Its labels.
-    pub labels: Arc<Labels>,
+    pub labels: Labels,
     /// Its service account.
     pub account: Arc<str>,
     /// The node that it runs on; empty where unknown.

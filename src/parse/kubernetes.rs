@@ -51,7 +51,7 @@ pub(super) fn node(raw: &Value, _: &Context) -> Parsed<ClusterNode> {
 
 /// The first of these labels that is there; empty where none is.
 fn label(labels: &Labels, keys: &[&str]) -> Arc<str> {
-    keys.iter().find_map(|k| labels.get(*k)).cloned().unwrap_or_default()
+    keys.iter().find_map(|k| labels.get(k)).cloned().unwrap_or_default()
 }
 
 /// The entries of an optional map, as labels.

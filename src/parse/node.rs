@@ -41,8 +41,7 @@ pub fn node(json: &Value) -> Result<Node, String> {
         "" => domain.split_once('.').map_or("", |(first, _)| first),
         namespace => namespace,
     };
-    let mut labels = metadata.map("STATIC_LABELS");
-    labels.extend(metadata.map("LABELS"));
+    let labels = metadata.map("STATIC_LABELS").with(&metadata.map("LABELS"));
     Ok(Node {
         id: id.into(),
         role,

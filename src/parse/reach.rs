@@ -73,9 +73,9 @@ pub(super) fn selected(found: &mut Findings<'_>, path: &FieldPath, selector: &La
 
 /// The same; what cannot be a label is not asked for.
 fn labels(found: &mut Findings<'_>, path: &FieldPath, selector: &LabelSelector) -> Labels {
-    let mut labels = selected(found, path, selector);
-    labels.retain(|key, value| !key.is_empty() && !key.contains('*') && !value.contains('*'));
-    labels
+    let labels = selected(found, path, selector);
+    let can_be = |(key, value): &(&Arc<str>, &Arc<str>)| !key.is_empty() && !key.contains('*') && !value.contains('*');
+    labels.iter().filter(can_be).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 /// The gateway that a target is.

@@ -120,7 +120,7 @@ pub(super) fn workload(
         name: object.name.clone(),
         address,
         ports: named_ports(found, &path.field("ports"), &spec.ports, ports),
-        labels: Arc::new(labels),
+        labels,
         account: spec.service_account.as_str().into(),
         network,
         locality,

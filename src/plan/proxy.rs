@@ -69,7 +69,7 @@ fn of_pod(snapshot: &Snapshot, name: &str, role: Role) -> Result<Node, ProxyErro
         namespace: pod.namespace.clone(),
         domain: domain.into(),
         ips: pod.ips.clone(),
-        labels: (*pod.labels).clone(),
+        labels: pod.labels.clone(),
         annotations: Default::default(),
         cluster: snapshot.mesh.cluster.clone(),
         network: pod.labels.get("topology.istio.io/network").cloned().unwrap_or_default(),

@@ -209,7 +209,7 @@ impl Snapshot {
         health: Health,
         listed: Option<&SliceEndpoint>,
     ) -> Endpoint {
-        let labels = pod.map_or_else(Arc::default, |p| p.labels.clone());
+        let labels = pod.map(|p| p.labels.clone()).unwrap_or_default();
         let hostname = listed.map(|l| l.hostname.clone()).filter(|h| !h.is_empty());
         Endpoint {
             address: EndpointAddress::Ip(ip),

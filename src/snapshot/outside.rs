@@ -4,8 +4,8 @@ use super::{Snapshot, add_to, derive::target_port, drop_from};
 use crate::{
     id::{ObjectRef, ServiceKey},
     model::{
-        Endpoint, EndpointAddress, Health, MtlsMode, ObjectKey, Pod, Resolution, Service, ServiceEntry, ServicePort,
-        TargetPort, WorkloadEntry, selects,
+        Endpoint, EndpointAddress, Health, Labels, MtlsMode, ObjectKey, Pod, Resolution, Service, ServiceEntry,
+        ServicePort, TargetPort, WorkloadEntry, selects,
     },
 };
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
@@ -137,7 +137,7 @@ impl Snapshot {
             name: service.source.name.clone(),
             address: None,
             ports: Vec::new(),
-            labels: Arc::default(),
+            labels: Labels::new(),
             account: "".into(),
             network: "".into(),
             locality: Default::default(),

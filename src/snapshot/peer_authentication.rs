@@ -102,7 +102,7 @@ mod tests {
     }
 
     fn of(world: &Snapshot, namespace: &str) -> PeerMtls {
-        world.peer_mtls(&namespace.into(), &[("app".into(), "a".into())].into())
+        world.peer_mtls(&namespace.into(), &std::iter::once(("app".into(), "a".into())).collect())
     }
 
     #[test]

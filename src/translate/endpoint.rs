@@ -192,7 +192,7 @@ fn metadata(endpoint: &Endpoint, takes_mtls: bool) -> Metadata {
         filter_metadata
             .insert("envoy.transport_socket_match".to_owned(), pb::fields([("tlsMode", pb::string("istio"))]));
     }
-    let label = |keys: &[&str]| keys.iter().find_map(|k| endpoint.labels.get(*k)).cloned().unwrap_or_default();
+    let label = |keys: &[&str]| keys.iter().find_map(|k| endpoint.labels.get(k)).cloned().unwrap_or_default();
     let name = label(&["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"]);
     let name = if name.is_empty() { endpoint.workload.clone() } else { name };
     let revision = label(&["service.istio.io/canonical-revision", "app.kubernetes.io/version", "version"]);

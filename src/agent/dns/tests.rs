@@ -21,11 +21,26 @@ use tokio::{
 
 const FOREIGN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
 
+/// Two sockets of one port: what is free for the first may be taken for the second.
+async fn both(bind: impl AsyncFn() -> anyhow::Result<(UdpSocket, TcpListener)>) -> (UdpSocket, TcpListener) {
+    let mut tries = 0;
+    loop {
+        match bind().await {
+            Ok(sockets) => return sockets,
+            Err(_) if tries < 20 => tries += 1,
+            Err(error) => panic!("no port: {error}"),
+        }
+    }
+}
+
 /// A resolver that knows `known.org` alone, which has so many addresses.
 async fn resolver(count: u8) -> SocketAddr {
-    let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let sockets = async || {
+        let tcp = TcpListener::bind("127.0.0.1:0").await?;
+        Ok((UdpSocket::bind(tcp.local_addr()?).await?, tcp))
+    };
+    let (udp, tcp) = both(sockets).await;
     let at = tcp.local_addr().expect("an address");
-    let udp = UdpSocket::bind(at).await.expect("the same port");
     let answer = move |question: &[u8]| {
         let question = Packet::parse(question).expect("a question");
         let name = question.questions[0].qname.clone();
@@ -64,7 +79,7 @@ async fn server(resolvers: Vec<SocketAddr>, parallel: bool) -> SocketAddr {
     let table = Table::new(table, &Place::new("shop", "shop.svc.cluster.local", &[]));
     let (sender, table) = watch::channel(Some(Arc::new(table)));
     let resolvers = Resolvers::of(resolvers, Duration::from_millis(300), parallel);
-    let (udp, tcp) = bind("127.0.0.1:0", &resolvers).await.expect("sockets").remove(0);
+    let (udp, tcp) = both(async || bind("127.0.0.1:0", &resolvers).await.map(|mut all| all.remove(0))).await;
     let at = udp.local_addr().expect("an address");
     let serving = Server::new(table, resolvers, Arc::<Metrics>::default()).serve(udp, tcp);
     tokio::spawn(async move {

@@ -29,7 +29,7 @@ pub(in crate::parse) fn pod(raw: &Value, _: &Context) -> Parsed<Pod> {
         namespace: id.namespace.clone(),
         name: id.name.clone(),
         ips: if over { Vec::new() } else { ips },
-        labels: Arc::new(labels(pod.metadata.labels.as_ref())),
+        labels: labels(pod.metadata.labels.as_ref()),
         account: spec.service_account_name.as_deref().filter(|a| !a.is_empty()).unwrap_or("default").into(),
         node: text(spec.node_name.as_ref()),
         workload: workload(

@@ -19,7 +19,7 @@ pub(super) struct Copies(Arc<Mutex<Kept>>);
 #[derive(Debug, Default)]
 struct Kept {
     texts: BTreeSet<Arc<str>>,
-    labels: BTreeSet<Arc<Labels>>,
+    labels: BTreeSet<Labels>,
     new: usize,
 }
 
@@ -37,7 +37,7 @@ impl Copies {
         }
         if kept.new >= SWEEP {
             kept.new = 0;
-            kept.labels.retain(|labels| Arc::strong_count(labels) > 1);
+            kept.labels.retain(|labels| labels.holds() > 1);
             kept.texts.retain(|text| Arc::strong_count(text) > 1);
         }
     }
@@ -65,8 +65,8 @@ impl Kept {
         self.text(&mut object.name);
     }
 
-    fn labels(&mut self, labels: &mut Arc<Labels>) {
-        if let Some(known) = self.labels.get(&**labels) {
+    fn labels(&mut self, labels: &mut Labels) {
+        if let Some(known) = self.labels.get(labels) {
             labels.clone_from(known);
             return;
         }
@@ -76,7 +76,7 @@ impl Kept {
             self.text(&mut value);
             (name, value)
         });
-        *labels = Arc::new(shared.collect());
+        *labels = shared.collect();
         self.new += 1;
         self.labels.insert(labels.clone());
     }
@@ -141,7 +141,7 @@ mod tests {
         copies.share(&mut a);
         copies.share(&mut b);
         assert_eq!([a.clone(), b.clone()], before);
-        assert!(Arc::ptr_eq(&read(&a).labels, &read(&b).labels));
+        assert_eq!(read(&a).labels.holds(), 3, "each pod holds the copy that is kept");
         assert!(Arc::ptr_eq(&read(&a).node, &read(&b).node));
         assert!(Arc::ptr_eq(&read(&a).name, &read(&a).source.name));
     }

@@ -2,7 +2,7 @@
 //! tell where a connection goes (Istio: `pilot/pkg/xds/endpoints/ep_filters.go`).
 
 use crate::{
-    model::{Endpoint, EndpointAddress, Health, Locality},
+    model::{Endpoint, EndpointAddress, Health, Labels, Locality},
     snapshot::View,
 };
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
@@ -69,7 +69,7 @@ fn entrance((ip, port): (IpAddr, u16), locality: Locality, network: Arc<str>, we
         more_addresses: Vec::new(),
         port_name: "".into(),
         port,
-        labels: Arc::default(),
+        labels: Labels::new(),
         account: None,
         network,
         locality,

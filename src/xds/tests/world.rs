@@ -129,24 +129,24 @@ impl Op {
     fn pod(&self) -> (ObjectRef, Object) {
         let (namespace, name) = (self.namespace(), self.name("p"));
         let source = ObjectRef::new(Kind::POD, namespace.clone(), name.as_str());
-        let mut labels = labels(&[("app", self.pick(0, &["s0", "s1"])), ("version", self.pick(1, &["v1", "v2"]))]);
+        let mut all = vec![("app", self.pick(0, &["s0", "s1"])), ("version", self.pick(1, &["v1", "v2"]))];
         if name == "p3" {
-            labels.insert("istio".into(), "ingressgateway".into());
+            all.push(("istio", "ingressgateway"));
         }
         if self.how[2].is_multiple_of(2) {
-            labels.insert("security.istio.io/tlsMode".into(), "istio".into());
+            all.push(("security.istio.io/tlsMode", "istio"));
         }
         if self.how[2].is_multiple_of(5) {
-            labels.insert("topology.istio.io/locality".into(), self.pick(4, &["r2.z3.s1", "r1.z1", ""]).into());
+            all.push(("topology.istio.io/locality", self.pick(4, &["r2.z3.s1", "r1.z1", ""])));
         }
         if self.how[2].is_multiple_of(7) {
-            labels.insert("service.istio.io/canonical-name".into(), self.pick(4, &["one", "two"]).into());
+            all.push(("service.istio.io/canonical-name", self.pick(4, &["one", "two"])));
         }
         let pod = Pod {
             namespace,
             name: name.as_str().into(),
             ips: vec![pod_ip(self.which)],
-            labels: Arc::new(labels),
+            labels: labels(&all),
             account: self.pick(3, &["one", "two"]).into(),
             node: self.pick(4, &["n0", "n1", ""]).into(),
             workload: name.as_str().into(),

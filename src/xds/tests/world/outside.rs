@@ -8,7 +8,6 @@ use crate::{
         ServicePort, TargetPort, Vip, WorkloadEntry,
     },
 };
-use std::sync::Arc;
 
 const HOSTS: [&str; 4] = ["one.example.com", "two.example.com", "*.example.com", "*.sub.example.com"];
 const RESOLUTIONS: [Resolution; 5] = [
@@ -115,7 +114,7 @@ impl Op {
             name: source.name.clone(),
             address: None,
             ports: if how.is_multiple_of(2) { vec![("http-0".into(), 9090)] } else { Vec::new() },
-            labels: Arc::new(labels(&[("app", self.pick(5, &["s0", "s1"])), ("version", "v1")])),
+            labels: labels(&[("app", self.pick(5, &["s0", "s1"])), ("version", "v1")]),
             account: if how.is_multiple_of(3) { "vm".into() } else { "".into() },
             network: "".into(),
             locality: Locality::parse(if how.is_multiple_of(5) { "r1/z1" } else { "" }),
