@@ -10,7 +10,7 @@ use std::{
 
 /// The rooms, the lowest first. A room may name only rooms of lower ranks.
 const RANKS: &[&[&str]] = &[
-    &["pb", "id", "prometheus", "template", "tls"],
+    &["pb", "id", "prometheus", "template", "tls", "dice"],
     &["problem"],
     &["api", "model", "config", "capture"],
     &["parse", "snapshot", "peer", "bootstrap", "hostnet"],

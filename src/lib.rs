@@ -39,4 +39,6 @@ pub mod xds;
 #[cfg(test)]
 extern crate self as mainsheet;
 #[cfg(test)]
+mod dice;
+#[cfg(test)]
 mod layering;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
 /// The chart's own templates and values.
-const SIDECAR: &str = include_str!("../../deploy/charts/istiod/files/sidecar.yaml");
+pub(super) const SIDECAR: &str = include_str!("../../deploy/charts/istiod/files/sidecar.yaml");
 const GATEWAY: &str = include_str!("../../deploy/charts/istiod/files/gateway.yaml");
 const VALUES: &str = include_str!("../../deploy/charts/istiod/values.yaml");
 

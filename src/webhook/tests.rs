@@ -1,5 +1,6 @@
 //! Pods in, pods out; questions in, answers out.
 
+mod fuzz;
 mod golden;
 mod served;
 mod validation;

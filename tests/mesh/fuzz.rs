@@ -5,6 +5,7 @@
 //! `FUZZ_SEED` begins elsewhere. A world that fails is kept and named.
 
 use crate::{
+    dice::Dice,
     harness::run,
     oracle::{cases, inlined, read_yaml, with_files},
 };
@@ -120,27 +121,6 @@ const NUMBERS: &[f64] = &[
     9e15,
     1e300,
 ];
-
-/// Random numbers that follow from a seed (SplitMix64).
-pub(crate) struct Dice(pub(crate) u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.next() % n.max(1) as u64).expect("smaller than n")
-    }
-
-    pub(crate) fn one_of<'a, T>(&mut self, all: &'a [T]) -> &'a T {
-        &all[self.below(all.len())]
-    }
-}
 
 /// A golden case as objects.
 struct Seed {

@@ -2,6 +2,9 @@
 //! without them they fail and say so.
 
 mod capture;
+#[path = "../../src/dice.rs"]
+#[allow(dead_code, reason = "the tests of the library use the rest")]
+mod dice;
 mod fuzz;
 #[path = "harness/harness.rs"]
 #[allow(dead_code, unused_imports, reason = "the demo uses the rest")]

@@ -6,6 +6,7 @@
 use super::{DAY, cart, issue, request, root};
 use crate::{
     ca::{Authority, Csr, Files, KeyKind, Names, PrivateKey, authority, now},
+    dice::{Dice, tries},
     peer::{Authenticator, Caller, Evidence, Keys, Mint, Refusal},
 };
 use base64::{
@@ -13,46 +14,11 @@ use base64::{
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use serde_json::{Value, json};
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    process::Command,
-    sync::Arc,
-};
+use std::{process::Command, sync::Arc};
 use x509_parser::{
     certification_request::X509CertificationRequest,
     prelude::{FromDer, X509Certificate},
 };
-
-/// Random numbers that follow from a seed (SplitMix64).
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.next() % n.max(1) as u64).expect("smaller than n")
-    }
-
-    fn one_of<'a, T>(&mut self, all: &'a [T]) -> &'a T {
-        &all[self.below(all.len())]
-    }
-}
-
-/// Tries as many inputs as are asked for; one that fails is named by its seed.
-fn tries(of: u64, mut attempt: impl FnMut(&mut Dice)) {
-    let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default);
-    let (inputs, first) = (number("FUZZ_INPUTS", 2000) / of, number("FUZZ_SEED", 1));
-    for seed in first..first + inputs {
-        let outcome = catch_unwind(AssertUnwindSafe(|| attempt(&mut Dice(seed))));
-        assert!(outcome.is_ok(), "FUZZ_SEED={seed} fails");
-    }
-}
 
 /// A value of ASN.1: what holds others, or bytes.
 #[derive(Clone, Debug)]
@@ -206,38 +172,12 @@ fn requests_changed_at_random_are_refused_unless_all_that_is_signed_is_as_it_was
     println!("{taken} were as good as before");
 }
 
-/// Another value, or the same with a part changed.
+/// What tokens and sets of keys may say.
+const TEXTS: [&str; 8] = ["", "none", "HS256", "ES384", "a:b", "system:serviceaccount:istio-system:istiod", "\0", "é"];
+const NAMES: [&str; 6] = ["crit", "kid", "alg", "aud", "sub", "x"];
+
 fn another(value: &mut Value, dice: &mut Dice) {
-    const TEXTS: [&str; 8] =
-        ["", "none", "HS256", "ES384", "a:b", "system:serviceaccount:istio-system:istiod", "\0", "é"];
-    match value {
-        Value::Object(fields) if !fields.is_empty() && dice.below(6) != 0 => {
-            let name = fields.keys().nth(dice.below(fields.len())).expect("a field").clone();
-            match dice.below(6) {
-                0 => drop(fields.remove(&name)),
-                1 => {
-                    drop(fields.insert(dice.one_of(&["crit", "kid", "alg", "aud", "sub", "x"]).to_string(), json!("x")))
-                }
-                _ => another(&mut fields[&name], dice),
-            }
-        }
-        Value::Array(all) if !all.is_empty() && dice.below(3) != 0 => {
-            let at = dice.below(all.len());
-            another(&mut all[at], dice);
-        }
-        other => {
-            *other = match dice.below(9) {
-                0 => Value::Null,
-                1 => json!({}),
-                2 => json!([[]]),
-                3 => json!(-1),
-                4 => json!(1e300),
-                5 => json!(u64::MAX),
-                6 => json!(true),
-                _ => json!(*dice.one_of(&TEXTS)),
-            }
-        }
-    }
+    dice.change(value, &NAMES, &TEXTS);
 }
 
 #[test]

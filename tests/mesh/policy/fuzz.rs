@@ -9,7 +9,8 @@ use super::{
     token::rules,
 };
 use crate::{
-    fuzz::{Dice, TEXTS, number},
+    dice::Dice,
+    fuzz::{TEXTS, number},
     harness::run,
 };
 use serde_json::{Map, Value, json};
