@@ -34,7 +34,7 @@ pub fn admit(injector: &Injector, native: bool, path: &str, review: &Review) -> 
         Some(own) if !own.is_empty() => own,
         _ => &review.namespace,
     };
-    if let Some(why) = decision::refusal(&injector.settings, pod, namespace) {
+    if let Some(why) = decision::refusal(injector.settings.policy, &injector.settings, pod, namespace) {
         return (Verdict::Taken(Vec::new()), Outcome::Skipped(why));
     }
     let request = Request { pod, namespace, owner: Owner::of(pod), variables: variables(path), native };

@@ -8,8 +8,8 @@ const IGNORED: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", "lo
 /// The label, and the older annotation, by which a pod says whether it wants to be injected.
 pub(super) const INJECT: &str = "sidecar.istio.io/inject";
 
-/// Why a pod is not injected; nothing where it is.
-pub(super) fn refusal(settings: &Settings, pod: &Value, namespace: &str) -> Option<&'static str> {
+/// Why a pod is not injected by this policy; nothing where it is.
+pub(super) fn refusal(policy: Policy, settings: &Settings, pod: &Value, namespace: &str) -> Option<&'static str> {
     if pod["spec"]["hostNetwork"] == true {
         return Some("it uses the network of its node, whose traffic must not be captured");
     }
@@ -27,7 +27,7 @@ pub(super) fn refusal(settings: &Settings, pod: &Value, namespace: &str) -> Opti
         _ if settings.always.iter().any(|s| s.matches(&meta["labels"])) => Some(true),
         _ => None,
     };
-    match (settings.policy, explicit) {
+    match (policy, explicit) {
         (Policy::Unknown, _) => {
             Some("the policy of the ConfigMap istio-sidecar-injector is neither enabled nor disabled")
         }

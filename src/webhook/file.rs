@@ -41,10 +41,8 @@ fn inject(injector: &Injector, native: bool, object: &mut Value, said: &mut Vec<
     let template = path.iter().try_fold(object, |at, key| at.get_mut(*key));
     // Whatever has containers is taken to be a template of pods, also in kinds that nobody here knows.
     let Some(template) = template.filter(|t| t["spec"]["containers"].is_array()) else { return Ok(()) };
-    let mut settings = injector.settings.clone();
     // Who asks for a file to be injected means it.
-    settings.policy = Policy::Enabled;
-    if let Some(why) = decision::refusal(&settings, template, &namespace) {
+    if let Some(why) = decision::refusal(Policy::Enabled, &injector.settings, template, &namespace) {
         said.push(format!("{kind} {name}: not injected: {why}"));
         return Ok(());
     }

@@ -5,25 +5,29 @@ use crate::{
     deploy,
     harness::{Objects, Plane, Server, documents, eventually, with_own},
 };
+use hyper::Request;
 use mainsheet::{
     parse::{self, Context},
     problem::Severity,
 };
 use serde_json::{Value, json};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
     process::Command,
     time::{Duration, Instant},
 };
-use tokio::time;
+use tokio::{sync::Semaphore, time};
 
 const MUTATING: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
 const VALIDATING: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
 const VALIDATOR: &str = "istio-validator-istio-system";
 const SERVICES: &str = "/apis/networking.istio.io/v1/namespaces/shop/virtualservices";
 const PODS: &str = "/api/v1/namespaces/shop/pods";
+/// So many pods are made at once; the last is what Kubernetes' controllers may do in a burst (`--kube-api-burst` of the
+/// controller manager).
+const AT_ONCE: [usize; 3] = [1, 5, 30];
 
 async fn make(objects: &Objects, path: &str, object: &Value) {
     objects.send("POST", path, object).await.unwrap_or_else(|why| panic!("{path}: {why}"));
@@ -206,5 +210,56 @@ fn no_pod_is_refused_while_the_root_is_replaced_or_the_control_plane_starts_agai
         plane.ready().await;
         one("again").await;
         println!("{made} pods in {:?}", start.elapsed());
+    });
+}
+
+/// What the API server counts of its calls for injection: how many there were, their seconds, and how many took at most
+/// so many.
+async fn calls(server: &Server) -> BTreeMap<String, f64> {
+    let request = Request::get("/metrics").body(Vec::new()).expect("a request");
+    let text = server.client().request_text(request).await.expect("the API server's metrics");
+    let of = "apiserver_admission_webhook_admission_duration_seconds_";
+    let lines = text.lines().filter_map(|line| line.strip_prefix(of)).filter(|l| l.contains("sidecar-injector"));
+    let mut all = BTreeMap::new();
+    for (name, count) in lines.filter_map(|line| line.rsplit_once(' ')) {
+        let part = match name.split_once("le=\"") {
+            Some((_, rest)) => rest.trim_end_matches("\"}"),
+            None => name.split('{').next().unwrap_or_default(),
+        };
+        *all.entry(part.to_owned()).or_default() += count.parse::<f64>().expect("a number");
+    }
+    all
+}
+
+#[test]
+#[ignore = "its figures are those of a release build; `make cluster-bench` runs it"]
+fn cost_of_500_pods_that_are_made_in_one_go() {
+    with_own(async |server: Server| {
+        let plane = installed(&server).await;
+        let objects = server.objects();
+        make(&objects, PODS, &pod("first", json!({}))).await;
+        for at_once in AT_ONCE {
+            let (before, used) = (calls(&server).await, plane.cost().1);
+            let turns = Semaphore::new(at_once);
+            let all = (0..500).map(|n| {
+                let (objects, turns) = (server.objects(), &turns);
+                let pod = pod(&format!("p{at_once}-{n}"), json!({ "app": "web" }));
+                async move {
+                    let _turn = turns.acquire().await;
+                    objects.send("POST", PODS, &pod).await
+                }
+            });
+            let made = futures_util::future::join_all(all).await;
+            assert!(made.iter().all(|pod| pod.as_ref().is_ok_and(has_sidecar)), "all have a sidecar");
+            let each = (plane.cost().1 - used) * 1000.0 / 500.0;
+            let after = calls(&server).await;
+            let more = |name: &str| after.get(name).unwrap_or(&0.0) - before.get(name).unwrap_or(&0.0);
+            let mean = more("sum") * 1000.0 / more("count");
+            let [fast, usual, slow] = ["0.005", "0.025", "0.1"].map(more);
+            println!(
+                "500 pods, {at_once} at once: {each:.2} ms of a processor for each; a call takes {mean:.1} ms, {fast} at most \
+                 5 ms, {usual} at most 25 ms, {slow} at most 100 ms"
+            );
+        }
     });
 }
