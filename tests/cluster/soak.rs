@@ -27,7 +27,7 @@ const PROXIES: u64 = 6;
 /// How long all is thrown about before there is quiet.
 const WILD: Duration = Duration::from_secs(10);
 /// How long after quiet all have the truth.
-const SETTLED: Duration = Duration::from_secs(10);
+const SETTLED: Duration = Duration::from_secs(5);
 /// How long it may take until all parts are up again: the API server's own start, and the pauses between tries.
 const UP: Duration = Duration::from_secs(60);
 /// How long nothing may be written after that.
