@@ -1,7 +1,7 @@
 # Everything that is done with this source tree. `make help` lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help tools opa build image test unit mesh demo bench fleet fuzz cluster cluster-tools cluster-test soak cluster-bench lint fmt golden clean
+.PHONY: help tools opa build image test unit mesh demo bench fleet fuzz cluster moves cluster-tools cluster-test soak cluster-bench lint fmt golden clean
 
 CARGO ?= cargo
 # The tests name Envoy by this; it lies in a cache outside the source tree.
@@ -52,6 +52,10 @@ demo: tools ## a small shop with a real Envoy beside each workload (KEEP=1 leave
 cluster: tools cluster-tools ## the demo in a real Kubernetes cluster, from the charts (root; KEEP=1 leaves it up)
 	$(CARGO) build --locked --bin mainsheet --example echo
 	@demo/cluster.sh
+
+moves: tools cluster-tools ## requests in a real cluster while the control plane is replaced, and while a workload moves to another revision and back
+	$(CARGO) build --locked --bin mainsheet --example echo
+	@tests/cluster/moves.sh
 
 cluster-test: cluster-tools ## the tests against a real Kubernetes API server
 	$(CARGO) test --locked --test cluster

@@ -6,9 +6,6 @@ set -euo pipefail
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 CLUSTERS=$ROOT/tests/cluster
 . "$CLUSTERS/settings.sh"
-: "${CARGO_TARGET_DIR:=$ROOT/target}"
-: "${BINARIES:=$CARGO_TARGET_DIR/debug}"
-ENVOY=$(sh "$ROOT/deploy/tools.sh" --path)
 kubectl() { "$CLUSTERS/in-cluster.sh" kubectl "$@"; }
 in_shop() { kubectl -n shop exec productpage-v1 -c productpage -- "$@"; }
 step() { printf '\n%s\n' "$*"; }
@@ -34,18 +31,7 @@ TEXT
 }
 
 step "Images, from the files of this machine"
-busybox=("/bin/busybox:/bin/busybox" "@/bin/busybox:/bin/sh" "@/bin/busybox:/bin/wget" "@/bin/busybox:/bin/cat")
-image() { python3 "$ROOT/deploy/image.py" "$IMAGES/$1.tar" "localhost/$1:1" --ldd "${@:2}"; }
-for name in mainsheet examples/echo; do strip -o "$CACHE/$(basename $name).stripped" "$BINARIES/$name"; done
-image mainsheet --entrypoint /usr/local/bin/mainsheet "$CACHE/mainsheet.stripped:/usr/local/bin/mainsheet"
-libraries=/usr/lib/$(gcc -print-multiarch)/xtables
-capture=(/usr/sbin/xtables-nft-multi:/usr/sbin/xtables-nft-multi "$libraries:$libraries" /etc/protocols:/etc/protocols)
-for name in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do
-  capture+=("@xtables-nft-multi:/usr/sbin/$name")
-done
-image mainsheet-proxy --entrypoint /usr/local/bin/mainsheet "$CACHE/mainsheet.stripped:/usr/local/bin/mainsheet" \
-  "$ENVOY:/usr/local/bin/envoy" "${capture[@]}" "${busybox[@]}"
-image shop --entrypoint /usr/local/bin/echo "$CACHE/echo.stripped:/usr/local/bin/echo" "${busybox[@]}"
+. "$CLUSTERS/own-images.sh"
 
 step "A Kubernetes cluster"
 "$CLUSTERS/cluster-up.sh"
@@ -75,7 +61,12 @@ kubectl -n shop wait --for=condition=Ready pod --all --timeout=180s
 kubectl -n shop get pods -o wide
 
 step "A page: productpage asks details and reviews, each through two Envoys in mutual TLS"
-page=$(in_shop wget -qO- http://127.0.0.1:9080/productpage || true)
+# A pod that is ready becomes an endpoint a moment later.
+for _ in $(seq 10); do
+  page=$(in_shop wget -qO- http://127.0.0.1:9080/productpage || true)
+  grep -q '"status": *5' <<<"$page" || break
+  sleep 0.5
+done
 for service in details reviews; do
   got=$(python3 -c 'import json,sys; print(json.load(sys.stdin)["asked"][sys.argv[1]]["status"])' $service <<<"$page" 2>/dev/null || true)
   check "$service answered 200" 200 "$got"
