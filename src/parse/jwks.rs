@@ -1,9 +1,19 @@
 //! Sets of public keys (RFC 7517) as Envoy takes them: one key that it can use is enough, and without any it refuses the
 //! listener that has the set.
 
-use super::{text::base64, yaml};
+use super::yaml;
 use aws_lc_rs::signature::{self, ParsedPublicKey};
+use base64::{
+    Engine as _, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
 use serde_json::Value;
+
+/// How Envoy reads numbers: padded or not, but not padded too much, and with nothing in the bits that are left over.
+const NUMBER: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// The largest set that is served, in bytes.
 pub const MAX_BYTES: usize = 256 << 10;
@@ -37,27 +47,28 @@ pub(super) fn has_private_key(set: &Value) -> bool {
 
 fn usable(key: &Value) -> Result<(), String> {
     let text = |field: &str| key[field].as_str().unwrap_or_default();
-    let bytes = |field: &str| match base64(text(field)) {
+    let bytes = |field: &str| match NUMBER.decode(text(field)) {
         Ok(bytes) if !bytes.is_empty() => Ok(bytes),
-        _ => Err(format!("its `{field}` is missing or not base64")),
+        _ => Err(format!("its `{field}` is missing or not base64url")),
     };
-    let algorithm = |families: &[&str]| match text("alg") {
-        "" => Ok(()),
-        alg if families.iter().any(|family| alg.starts_with(family)) => Ok(()),
+    let algorithm = |all: &[&str]| match &key["alg"] {
+        Value::Null => Ok(()),
+        alg if all.iter().any(|known| alg == known) => Ok(()),
         alg => Err(format!("the algorithm {alg} is not one for {}", text("kty"))),
     };
     match text("kty") {
         "RSA" => {
-            algorithm(&["RS", "PS"])?;
+            algorithm(&["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"])?;
             let (n, e) = (bytes("n")?, bytes("e")?);
-            let odd = |number: &[u8]| number.last().is_some_and(|last| last % 2 == 1);
-            match n.len() >= 128 && n[0] != 0 && odd(&n) && odd(&e) && e.len() <= 4 && e != [1] {
+            let is_odd = n.last().is_some_and(|last| last % 2 == 1);
+            match n.len() >= 128 && n[0] != 0 && is_odd && [&[3][..], &[1, 0, 1]].contains(&&e[..]) {
                 true => Ok(()),
-                false => Err("its numbers are not those of an RSA key of 1024 bits or more".into()),
+                false => {
+                    Err("its numbers are not those of an RSA key of 1024 bits or more, whose `e` is 3 or 65537".into())
+                }
             }
         }
         "EC" => {
-            algorithm(&["ES"])?;
             let (kind, size, own): (&'static signature::EcdsaVerificationAlgorithm, usize, &str) = match text("crv") {
                 "P-256" => (&signature::ECDSA_P256_SHA256_FIXED, 32, "ES256"),
                 "P-384" => (&signature::ECDSA_P384_SHA384_FIXED, 48, "ES384"),
@@ -73,13 +84,13 @@ fn usable(key: &Value) -> Result<(), String> {
             }
         }
         "oct" => {
-            algorithm(&["HS"])?;
+            algorithm(&["HS256", "HS384", "HS512"])?;
             bytes("k").map(drop)
         }
         "OKP" => {
             algorithm(&["EdDSA"])?;
-            match (text("crv"), text("alg"), bytes("x")?.len()) {
-                ("Ed25519", "" | "EdDSA", 32) => Ok(()),
+            match (text("crv"), bytes("x")?.len()) {
+                ("Ed25519", 32) => Ok(()),
                 _ => Err("of this kind only Ed25519 with EdDSA is taken".into()),
             }
         }
@@ -141,6 +152,12 @@ mod tests {
             set(&[with(rsa(), "n", json!("AQAB"))]),
             set(&[with(rsa(), "e", json!("AA"))]),
             set(&[json!({"kty": "oct", "k": ""})]),
+            set(&[json!({"kty": "oct", "k": "YQ", "alg": "HS256none"})]),
+            set(&[json!({"kty": "oct", "k": "YQ", "alg": ""})]),
+            set(&[json!({"kty": "oct", "k": "YQ====", "alg": "HS256"})]),
+            set(&[with(rsa(), "e", json!("AQABAQ"))]),
+            set(&[with(rsa(), "e", json!("EQ"))]),
+            set(&[with(okp(), "x", json!("11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo"))]),
             ec().to_string(),
             "nonsense".into(),
             format!("{} x", set(&[ec()])),
