@@ -60,7 +60,9 @@ moves: tools cluster-tools ## requests in a real cluster while the control plane
 cluster-test: cluster-tools ## the tests against a real Kubernetes API server
 	$(CARGO) test --locked --test cluster
 	$(CARGO) build --locked --bin mainsheet
+	$(CARGO) build --locked --example echo
 	tests/cluster/capture.sh
+	tests/cluster/alone.sh
 
 soak: cluster-tools ## two replicas while all is killed and changed at random (SOAK_MINUTES=10, SOAK_SEED=1)
 	SOAK_MINUTES=$${SOAK_MINUTES:-10} $(CARGO) test --locked --test cluster -- --nocapture soak

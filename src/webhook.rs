@@ -6,6 +6,7 @@
 //! keeps what injection depends on, and [`routes`] answers requests.
 
 mod admit;
+mod alone;
 mod annotation;
 mod arrange;
 mod decision;

@@ -1,13 +1,13 @@
 //! The server: every answer says who gave it and what it was asked. The query of a request steers the answer:
 //! `status=503`, `delay=250` (milliseconds), `key=K` (counts requests), `fail=2` (the first two of the key get
-//! the status, later ones 200). `/_count?key=K` tells the count.
+//! the status, later ones 200). `/_count?key=K` tells the count. Whoever asks by gRPC whether it is well is told so.
 
 use crate::{Failure, Serve, secure, send};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::{
-    Request, Response, StatusCode,
+    HeaderMap, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE},
+    header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue, UPGRADE},
     service::service_fn,
 };
 use hyper_util::{
@@ -32,6 +32,11 @@ use tokio_rustls::TlsAcceptor;
 
 /// How long a client may say nothing before it is greeted.
 const SILENCE: Duration = Duration::from_millis(300);
+/// Where gRPC asks whether somebody is well, and a message of the answer that it is: its length, and `status: SERVING`.
+const HEALTH: &str = "/grpc.health.v1.Health/Check";
+const SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 1];
+
+type Body = BoxBody<Bytes, Infallible>;
 
 /// What all connections share.
 struct State {
@@ -144,7 +149,10 @@ async fn answer(
     state: Arc<State>,
     port: u16,
     peer: SocketAddr,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> Result<Response<Body>, Infallible> {
+    if request.uri().path() == HEALTH {
+        return Ok(well());
+    }
     if request.headers().contains_key(UPGRADE) {
         return Ok(upgraded(request, state));
     }
@@ -182,12 +190,20 @@ async fn answer(
         .status(status)
         .header(CONTENT_TYPE, "application/json")
         .header("x-served-by", format!("{}-{}", state.options.name, state.options.version))
-        .body(Full::new(Bytes::from(text.to_string())));
+        .body(Full::new(Bytes::from(text.to_string())).boxed());
     Ok(response.expect("a fixed set of valid headers"))
 }
 
+/// The answer of gRPC that it is well.
+fn well() -> Response<Body> {
+    let status = HeaderMap::from_iter([("grpc-status".parse().expect("a name"), HeaderValue::from_static("0"))]);
+    let body = Full::new(Bytes::from_static(SERVING)).with_trailers(async { Some(Ok(status)) });
+    let response = Response::builder().header(CONTENT_TYPE, "application/grpc");
+    response.body(body.boxed()).expect("a fixed set of valid headers")
+}
+
 /// Goes on with lines of text, whatever it is that the client asks to go on with.
-fn upgraded(mut request: Request<Incoming>, state: Arc<State>) -> Response<Full<Bytes>> {
+fn upgraded(mut request: Request<Incoming>, state: Arc<State>) -> Response<Body> {
     let protocol = request.headers()[UPGRADE].clone();
     let connection = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
@@ -196,7 +212,7 @@ fn upgraded(mut request: Request<Incoming>, state: Arc<State>) -> Response<Full<
         }
     });
     let response = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS).header(CONNECTION, "upgrade");
-    response.header(UPGRADE, protocol).body(Full::default()).expect("a fixed set of valid headers")
+    response.header(UPGRADE, protocol).body(Full::default().boxed()).expect("a fixed set of valid headers")
 }
 
 impl State {

@@ -1,7 +1,7 @@
 //! The `Node` by which the pod's Envoy says who it is (reference: `pkg/bootstrap/config.go` of Istio).
 
 use super::Pod;
-use crate::config::AgentRole;
+use crate::{bootstrap, config::AgentRole};
 use serde_json::{Map, Value, json};
 
 /// The prefixes of variables that become metadata: as texts, and as JSON.
@@ -14,12 +14,14 @@ pub(super) fn node(pod: &Pod) -> Value {
         AgentRole::Sidecar => "sidecar",
         AgentRole::Router => "router",
     };
+    let label = |key: &str| pod.labels.get(key).map(String::as_str);
+    let workload = pod.variable("ISTIO_META_WORKLOAD_NAME");
     let mut node = json!({
         "id": format!("{role}~{}~{}.{}~{}", pod.ips[0], pod.name, pod.namespace, pod.domain),
-        "cluster": cluster(pod),
+        "cluster": bootstrap::service_cluster(pod.proxy.all(), label, workload, &pod.namespace),
         "metadata": metadata(pod),
     });
-    if let Some(locality) = locality(pod) {
+    if let Some(locality) = bootstrap::locality(label) {
         node["locality"] = locality;
     }
     node
@@ -60,29 +62,4 @@ fn metadata(pod: &Pod) -> Map<String, Value> {
         }
     }
     metadata
-}
-
-/// What Envoy calls its own cluster, in traces and logs.
-fn cluster(pod: &Pod) -> String {
-    let namespace = &pod.namespace;
-    let label = |key: &str| pod.labels.get(key).map(String::as_str).filter(|value| !value.is_empty());
-    if let Some(own) = pod.proxy.text("serviceCluster").filter(|name| *name != "istio-proxy") {
-        return own.to_owned();
-    }
-    let workload = pod.variable("ISTIO_META_WORKLOAD_NAME");
-    let canonical = || label("service.istio.io/canonical-name").or(label("app")).or(workload).unwrap_or("istio-proxy");
-    match pod.proxy.text("tracingServiceName") {
-        Some("CANONICAL_NAME_ONLY") => canonical().to_owned(),
-        Some("CANONICAL_NAME_AND_NAMESPACE") => format!("{}.{namespace}", canonical()),
-        _ => format!("{}.{namespace}", label("app").or(workload).unwrap_or("istio-proxy")),
-    }
-}
-
-/// Where a label says that the pod is: `region/zone/subzone`, with dots where labels may not have slashes.
-fn locality(pod: &Pod) -> Option<Value> {
-    let text = pod.labels.get("topology.istio.io/locality").or_else(|| pod.labels.get("istio-locality"))?;
-    let text = if text.contains('/') { text.clone() } else { text.replace('.', "/") };
-    let mut parts = text.splitn(3, '/');
-    let mut next = || parts.next().unwrap_or_default().to_owned();
-    Some(json!({"region": next(), "zone": next(), "sub_zone": next()}))
 }

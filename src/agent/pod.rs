@@ -124,23 +124,10 @@ impl Pod {
 
     /// What Envoy counts. Annotations go before the proxy's settings.
     pub(super) fn stats(&self, connections: bool) -> Stats {
-        let list = |annotation: &str, path: &[&str]| -> Vec<String> {
-            let own = self.annotations.get(&format!("sidecar.istio.io/{annotation}"));
-            let all = match own {
-                Some(own) => own.split(',').map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned).collect(),
-                None => self.proxy.list(path),
-            };
-            let ip = self.ips[0].to_string();
-            all.into_iter().map(|text| text.replace("{pod_ip}", &ip)).collect()
-        };
-        let mut suffixes = list("statsInclusionSuffixes", &["proxyStatsMatcher", "inclusionSuffixes"]);
-        suffixes.extend(connections.then(|| "downstream_cx_active".to_owned()));
-        Stats {
-            prefixes: list("statsInclusionPrefixes", &["proxyStatsMatcher", "inclusionPrefixes"]),
-            suffixes,
-            regexes: list("statsInclusionRegexps", &["proxyStatsMatcher", "inclusionRegexps"]),
-            tags: list("extraStatTags", &["extraStatTags"]),
-        }
+        let annotation = |name: &str| self.annotations.get(name).cloned();
+        let mut stats = Stats::of(self.proxy.all(), annotation, &self.ips[0].to_string());
+        stats.suffixes.extend(connections.then(|| "downstream_cx_active".to_owned()));
+        stats
     }
 }
 

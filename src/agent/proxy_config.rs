@@ -65,16 +65,6 @@ impl ProxyConfig {
     pub(super) fn variable(&self, name: &str) -> Option<&str> {
         self.object("proxyMetadata")?.get(name)?.as_str()
     }
-
-    /// The texts of a list, in a map or by itself.
-    pub(super) fn list(&self, path: &[&str]) -> Vec<String> {
-        let mut at = path.split_first().and_then(|(first, _)| self.0.get(*first));
-        for key in path.iter().skip(1) {
-            at = at.and_then(|value| value.get(*key));
-        }
-        let list = at.and_then(Value::as_array).into_iter().flatten();
-        list.filter_map(Value::as_str).map(str::to_owned).collect()
-    }
 }
 
 #[cfg(test)]
@@ -85,16 +75,13 @@ mod tests {
     fn what_is_nearer_to_the_pod_goes_before_and_maps_are_joined() {
         let mut config = ProxyConfig::default();
         config.overlay("concurrency: 2\ndrainDuration: 10s\nproxyMetadata: {A: a, B: b}").expect("YAML");
-        config
-            .overlay(r#"{"concurrency":1,"proxyMetadata":{"B":"c"},"proxyStatsMatcher":{"inclusionPrefixes":["x"]}}"#)
-            .expect("JSON");
+        config.overlay(r#"{"concurrency":1,"proxyMetadata":{"B":"c"}}"#).expect("JSON");
         config.overlay("").expect("nothing");
         assert_eq!(
             (config.number("concurrency"), config.duration("drainDuration")),
             (Some(1), Some(Duration::from_secs(10)))
         );
         assert_eq!((config.variable("A"), config.variable("B"), config.variable("C")), (Some("a"), Some("c"), None));
-        assert_eq!(config.list(&["proxyStatsMatcher", "inclusionPrefixes"]), ["x"]);
         assert!(config.overlay("- 1").expect_err("a list").to_string().contains("no object"));
     }
 }

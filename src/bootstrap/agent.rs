@@ -1,15 +1,13 @@
 //! What the bootstrap of an Envoy with an agent beside it has more: where the agent serves secrets, and the ports on
 //! which it is asked for readiness and metrics (reference: `tools/packaging/common/envoy_bootstrap.json` of Istio).
 
-use super::{Stats, TYPES, address};
+use super::{ADMIN, Stats, TYPES, address, listener, local, settle};
 use serde_json::{Map, Value, json};
 
 /// The cluster on which the agent serves secrets; listeners and clusters of the mesh name it too.
 const SECRETS: &str = "sds-grpc";
 /// The cluster of the agent's own port.
 const AGENT: &str = "agent";
-/// The cluster of Envoy's admin interface.
-const ADMIN: &str = "prometheus_stats";
 
 /// An agent beside an Envoy.
 #[derive(Clone, Debug)]
@@ -46,22 +44,7 @@ impl Beside<'_> {
             }
         }
         resources["listeners"] = self.listeners();
-        bootstrap["stats_config"] = self.stats.render();
-        let mut runtime = Map::from_iter([
-            ("re2.max_program_size.error_level".to_owned(), json!(32768)),
-            ("envoy.reloadable_features.http_reject_path_with_fragment".to_owned(), json!(false)),
-        ]);
-        runtime.extend(self.runtime.clone());
-        // What is given as nothing is taken away.
-        runtime.retain(|_, value| *value != "");
-        bootstrap["layered_runtime"]["layers"] = json!([
-            {"name": "global config", "static_layer": runtime},
-            {"name": "admin", "admin_layer": {}},
-        ]);
-        bootstrap["bootstrap_extensions"] = json!([{
-            "name": "envoy.bootstrap.internal_listener",
-            "typed_config": {"@type": format!("{TYPES}.bootstrap.internal_listener.v3.InternalListener")},
-        }]);
+        settle(bootstrap, &self.stats, &self.runtime);
     }
 
     fn secrets(&self) -> Value {
@@ -80,9 +63,12 @@ impl Beside<'_> {
             (true, true) => "127.0.0.1",
             (true, false) => "::1",
         };
-        let mut listeners = vec![listener((metrics, self.prometheus_port), "stats", "/stats/prometheus", ADMIN)];
+        let passed_on = |path: &str, cluster: &str| [json!({"match": {"prefix": path}, "route": {"cluster": cluster}})];
+        let stats = passed_on("/stats/prometheus", ADMIN);
+        let mut listeners = vec![listener((metrics, self.prometheus_port), "stats", &stats, &[])];
         if self.agent_port.is_some() {
-            listeners.push(listener((everywhere, self.status_port), "agent", "/healthz/ready", AGENT));
+            let ready = passed_on("/healthz/ready", AGENT);
+            listeners.push(listener((everywhere, self.status_port), "agent", &ready, &[]));
         }
         listeners.into()
     }
@@ -100,38 +86,4 @@ pub(super) fn secret(name: &str) -> Value {
             "grpc_services": [{"envoy_grpc": {"cluster_name": SECRETS}}],
         },
     }})
-}
-
-/// A cluster of something within the pod.
-fn local(name: &str, at: Value) -> Value {
-    json!({
-        "name": name,
-        "type": "STATIC",
-        "connect_timeout": "0.250s",
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": at}}]}]},
-    })
-}
-
-/// A listener that passes requests for one path on. It is there also when Envoy takes no more connections.
-fn listener(at: (&str, u16), prefix: &str, path: &str, cluster: &str) -> Value {
-    json!({
-        "address": address(at.0, at.1),
-        "ignore_global_conn_limit": true,
-        "bypass_overload_manager": true,
-        "filter_chains": [{"filters": [{
-            "name": "envoy.filters.network.http_connection_manager",
-            "typed_config": {
-                "@type": format!("{TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager"),
-                "stat_prefix": prefix,
-                "route_config": {"virtual_hosts": [{
-                    "name": "backend",
-                    "domains": ["*"],
-                    "routes": [{"match": {"prefix": path}, "route": {"cluster": cluster}}],
-                }]},
-                "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {
-                    "@type": format!("{TYPES}.filters.http.router.v3.Router"),
-                }}],
-            },
-        }]}],
-    })
 }

@@ -1,6 +1,6 @@
 //! What Envoy counts, and which parts of the names become tags: as Istio's proxies have it, so that dashboards fit.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// The tags of the names that the mesh's clusters and listeners have.
 const TAGS: [(&str, &str); 12] = [
@@ -39,6 +39,30 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// What a proxy's settings say, and annotations of its pod before those. `address` is the pod's.
+    pub fn of(settings: &Map<String, Value>, annotation: impl Fn(&str) -> Option<String>, address: &str) -> Self {
+        let list = |own: &str, path: &[&str]| -> Vec<String> {
+            let texts = |list: &Value| -> Vec<String> {
+                list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+            };
+            let all = match (annotation(&format!("sidecar.istio.io/{own}")), path) {
+                (Some(own), _) => own.split(',').map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned).collect(),
+                (None, [first, rest @ ..]) => {
+                    let found = settings.get(*first).and_then(|at| rest.iter().try_fold(at, |at, key| at.get(*key)));
+                    found.map(texts).unwrap_or_default()
+                }
+                (None, []) => Vec::new(),
+            };
+            all.into_iter().map(|text| text.replace("{pod_ip}", address)).collect()
+        };
+        Self {
+            prefixes: list("statsInclusionPrefixes", &["proxyStatsMatcher", "inclusionPrefixes"]),
+            suffixes: list("statsInclusionSuffixes", &["proxyStatsMatcher", "inclusionSuffixes"]),
+            regexes: list("statsInclusionRegexps", &["proxyStatsMatcher", "inclusionRegexps"]),
+            tags: list("extraStatTags", &["extraStatTags"]),
+        }
+    }
+
     pub(super) fn render(&self) -> Value {
         let more = self.tags.iter().map(|tag| (tag.as_str(), format!("({tag}=\\.=(.*?);\\.;)")));
         let tags = TAGS.iter().map(|(tag, regex)| (*tag, (*regex).to_owned())).chain(more);

@@ -24,6 +24,9 @@ const CHECKS: &[(&str, Check)] = &[
     ("istio.io/reroute-virtual-interfaces", interfaces),
     ("prometheus.istio.io/merge-metrics", |v| boolean(v).map(drop).ok_or_else(|| "write true or false".into())),
     (proxy_config::ANNOTATION, |v| proxy_config::parse(v).map(drop)),
+    ("sidecar.mainsheet.io/agent", |v| {
+        matches!(v, "true" | "false").then_some(()).ok_or_else(|| "write true or false".into())
+    }),
     ("sidecar.istio.io/proxyCPU", quantity),
     ("sidecar.istio.io/proxyMemory", quantity),
     ("sidecar.istio.io/proxyCPULimit", quantity),

@@ -4,7 +4,7 @@
 //! what no template can do is done: probes, Prometheus' annotations, the order of containers.
 
 use super::{
-    annotation, arrange, image,
+    alone, annotation, arrange, image,
     merge::merge,
     overlay::{self, Injected},
     owner::Owner,
@@ -251,8 +251,12 @@ impl Injector {
         if let Some(proxy) = container_mut(pod, PROXY) {
             facts.variables.iter().for_each(|(name, value)| set_variable(proxy, name, value));
         }
+        let alone = alone::is_alone(pod);
         if facts.agent_port != 0 {
-            self.metrics(pod, facts)?;
+            // An Envoy alone shows its own metrics, and nobody else's.
+            if !alone {
+                self.metrics(pod, facts)?;
+            }
             self.probes(pod, facts, again);
         }
         let network = facts.variables.get("ISTIO_META_NETWORK");
@@ -264,7 +268,11 @@ impl Injector {
         for (name, value) in &self.settings.annotations {
             meta["annotations"][name] = value.as_str().into();
         }
-        let hold = &self.settings.values["global"]["proxy"]["holdApplicationUntilProxyStarts"];
+        let values = &self.settings.values["global"]["proxy"];
+        if alone {
+            alone::complete(pod, facts, values["clusterDomain"].as_str().unwrap_or("cluster.local"))?;
+        }
+        let hold = &values["holdApplicationUntilProxyStarts"];
         arrange::containers(pod, *hold == true || facts.config["holdApplicationUntilProxyStarts"] == true);
         texts(pod)
     }
