@@ -80,6 +80,7 @@ bench: tools ## what pushes cost on meshes of growing size, certificates beside 
 	$(CARGO) bench --locked --bench sign
 	$(CARGO) build --locked --release --example echo
 	$(CARGO) bench --locked --bench agent
+	$(CARGO) test --locked --test mesh -- --ignored --nocapture cost
 
 fleet: ## proxies over real connections and what they cost (FLEET="--services 1000 --clients 500 --entries")
 	$(CARGO) bench --locked --bench fleet -- $(FLEET)

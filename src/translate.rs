@@ -18,6 +18,7 @@ mod listener;
 mod mutual_tls;
 mod names;
 mod network_filter;
+mod on_demand;
 mod part;
 mod provenance;
 mod regex;
@@ -29,6 +30,7 @@ mod tls;
 mod tokens;
 mod trace;
 
+pub use on_demand::Asked;
 pub use part::{Config, Part, PartKind, Unit};
 pub use remark::remarks;
 

@@ -6,7 +6,7 @@ use mainsheet::{
     snapshot::Snapshot,
     xds::{
         Engine, Lease, Metrics,
-        stream::{Names, Request, Response, Sets, Stream},
+        stream::{Common, Names, Request, Response, Stream},
     },
 };
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub(crate) struct Fleet {
     metrics: Arc<Metrics>,
     proxies: Vec<(Lease, Stream)>,
     at: Arc<Snapshot>,
-    sets: Arc<Sets>,
+    common: Arc<Common>,
     sent: Sent,
     woken: u64,
 }
@@ -54,14 +54,14 @@ impl Fleet {
     pub(crate) fn connect(nodes: impl IntoIterator<Item = Node>, snapshot: &Arc<Snapshot>) -> Self {
         let metrics = Arc::new(Metrics::default());
         let engine = Engine::new(metrics.clone());
-        let (at, sets, sent) = (snapshot.clone(), Arc::default(), Sent::default());
-        let mut fleet = Self { engine, metrics, proxies: Vec::new(), at, sets, sent, woken: 0 };
+        let (at, common, sent) = (snapshot.clone(), Arc::default(), Sent::default());
+        let mut fleet = Self { engine, metrics, proxies: Vec::new(), at, common, sent, woken: 0 };
         for node in nodes {
             let mut lease = Lease::new(Arc::new(node));
             fleet.engine.seat(&lease);
             fleet.engine.advance(&mut lease, snapshot);
             let config = lease.config().clone();
-            let mut stream = Stream::sharing(config, fleet.metrics.clone(), fleet.sets.clone());
+            let mut stream = Stream::sharing(config, fleet.metrics.clone(), fleet.common.clone());
             for kind in [ResourceType::Cluster, ResourceType::Endpoints, ResourceType::Listener, ResourceType::Route] {
                 let names = match kind.has_wildcard() {
                     true => Vec::new(),

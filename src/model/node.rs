@@ -111,6 +111,8 @@ pub struct NodeSettings {
     pub proxy_config: Option<ProxyConfig>,
     /// What its workload's annotation says over that of the mesh, where it does not (`proxy.istio.io/config`).
     pub annotated: ProxyConfig,
+    /// It holds only what it has used, and asks for the rest when it needs it (`ON_DEMAND`).
+    pub on_demand: bool,
     /// The port that its readiness is asked on (`ENVOY_STATUS_PORT`, default 15021).
     pub status_port: u16,
     /// The port that its metrics are read on (`ENVOY_PROMETHEUS_PORT`, default 15090).

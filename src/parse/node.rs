@@ -129,6 +129,7 @@ fn settings(metadata: &Metadata<'_>) -> NodeSettings {
         http_proxy_port: metadata.port("HTTP_PROXY_PORT").unwrap_or(0),
         dns_capture: metadata.is_on("DNS_CAPTURE"),
         dns_auto_allocate: metadata.is_on("DNS_AUTO_ALLOCATE"),
+        on_demand: metadata.is_on("ON_DEMAND"),
         proxy_config: Some(metadata.proxy_config()).filter(Value::is_object).map(|c| proxy_config::of_node(&c)),
         annotated: metadata.get("ANNOTATIONS")["proxy.istio.io/config"]
             .as_str()

@@ -29,7 +29,7 @@ impl Listing {
     /// What `config` holds of these types, each list in order of names.
     pub fn of(config: &Config, kinds: &[ResourceType]) -> Self {
         let list = |kind| {
-            let mut all: Vec<&Resource> = config.all(kind).map(|r| &**r).collect();
+            let mut all: Vec<&Resource> = config.all(kind).chain(config.reserved(kind)).map(|r| &**r).collect();
             all.sort_by(|a, b| a.name.cmp(&b.name));
             all.into_iter().map(resource_to_json).collect()
         };

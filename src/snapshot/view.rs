@@ -51,6 +51,8 @@ pub struct ViewKey {
     pub forward_proxy: bool,
     /// Whether it takes virtual hosts as resources of their own: routes depend on it.
     pub virtual_hosts: bool,
+    /// Whether it holds only what it has used: listeners and routes depend on it, and which clusters it has unasked.
+    pub on_demand: bool,
     /// The Sidecar in force: what of the mesh it is to know.
     pub sidecar: Option<Shared<Sidecar>>,
     /// Where it is: endpoints depend on it.
@@ -255,6 +257,7 @@ impl Snapshot {
             identity: node.identity,
             resolves: node.settings.dns_capture,
             virtual_hosts: node.virtual_hosts && node.role == Role::Sidecar,
+            on_demand: node.virtual_hosts && node.settings.on_demand && node.role == Role::Sidecar,
             headers: KeptHeaders::of(proxy.headers.as_ref()),
             forward_proxy: node.role == Role::Sidecar && node.settings.http_proxy_port != 0,
             ips: sidecar.as_ref().filter(|s| !s.ingress.is_empty()).map(|_| node.ips.as_slice().into()),

@@ -1,7 +1,13 @@
 //! The HTTP connection manager: how connections become requests, and where their routes come from.
 
 use super::{
-    access_log::AccessLog, ads, dynamic_dns::Cache, guard::Guard, http_filter, network_filter, route, trace::Tracing,
+    access_log::AccessLog,
+    ads,
+    dynamic_dns::Cache,
+    guard::Guard,
+    http_filter::{self, Choice},
+    network_filter, route,
+    trace::Tracing,
 };
 use crate::{
     id::Shared,
@@ -61,6 +67,8 @@ pub(super) struct Settings {
     log: Option<AccessLog>,
     /// The proxy has a certificate of the mesh.
     mtls: bool,
+    /// The proxy holds only what it has used.
+    on_demand: bool,
 }
 
 impl Settings {
@@ -104,6 +112,7 @@ impl Settings {
             tracing,
             log: AccessLog::of(mesh),
             mtls: key.identity != IdentitySource::None,
+            on_demand: key.on_demand,
         })
     }
 }
@@ -181,12 +190,13 @@ impl Manager {
             http_filters: self
                 .guard
                 .http()
-                .chain(http_filter::filters(
-                    self.grpc_web,
-                    &self.dynamic,
-                    settings.headers.without_debug,
-                    settings.mtls && matches!(self.routes, Routes::Named(_) | Routes::Gateway { .. }),
-                ))
+                .chain(http_filter::filters(&Choice {
+                    grpc_web: self.grpc_web,
+                    dynamic: &self.dynamic,
+                    quiet: settings.headers.without_debug,
+                    announce: settings.mtls && matches!(self.routes, Routes::Named(_) | Routes::Gateway { .. }),
+                    on_demand: settings.on_demand && matches!(self.routes, Routes::Named(_)),
+                }))
                 .collect(),
             normalize_path: pb::boolean(settings.normalization != PathNormalization::None),
             merge_slashes: merge,

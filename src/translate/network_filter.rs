@@ -10,7 +10,9 @@ use crate::{
                 mongo_proxy::v3::MongoProxy,
                 tcp_proxy::v3::{
                     TcpProxy,
-                    tcp_proxy::{ClusterSpecifier, TunnelingConfig, WeightedCluster, weighted_cluster::ClusterWeight},
+                    tcp_proxy::{
+                        ClusterSpecifier, OnDemand, TunnelingConfig, WeightedCluster, weighted_cluster::ClusterWeight,
+                    },
                 },
             },
             r#type::v3::{
@@ -19,7 +21,7 @@ use crate::{
             },
         },
     },
-    translate::{access_log::AccessLog, dynamic_dns::Cache, guard::Guard},
+    translate::{access_log::AccessLog, ads, dynamic_dns::Cache, guard::Guard, http_filter::FETCH},
 };
 use prost::Name;
 use std::sync::Arc;
@@ -50,6 +52,8 @@ pub(super) struct Tcp {
     pub(super) mongo: bool,
     /// The name in the handshake is resolved first, for this port.
     pub(super) dynamic: Option<(Cache, u16)>,
+    /// Connections wait for their cluster to be fetched.
+    pub(super) on_demand: bool,
     /// Where connections are logged.
     pub(super) log: Option<AccessLog>,
     /// What stands before.
@@ -70,6 +74,7 @@ impl Tcp {
             tunnel: None,
             mongo: false,
             dynamic: None,
+            on_demand: false,
             log: None,
             guard: Guard::default(),
         }
@@ -98,6 +103,11 @@ impl Tcp {
             hash_policy: self.hash_source_ip.then(source_ip).into_iter().collect(),
             access_log: self.log.iter().map(AccessLog::render).collect(),
             tunneling_config: self.tunnel.as_ref().map(tunneling),
+            on_demand: self.on_demand.then(|| OnDemand {
+                odcds_config: Some(ads()),
+                timeout: Some(pb::millis(FETCH)),
+                ..Default::default()
+            }),
             ..Default::default()
         };
         let mongo = MongoProxy { stat_prefix: self.stat_prefix.to_string(), ..Default::default() };

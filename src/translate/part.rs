@@ -1,6 +1,6 @@
 //! Parts, and how they follow the world: a part is built once and then only its affected units are built anew.
 
-use super::{Built, Piece, Renderer, Resource, cluster, endpoint, listener, names, route, secret};
+use super::{Built, Piece, Renderer, Resource, cluster, endpoint, listener, names, on_demand::Reserve, route, secret};
 use crate::{
     id::{Host, ResourceType},
     model::{Node, Role},
@@ -99,6 +99,7 @@ impl PartKind {
             },
             forward_proxy: whole.forward_proxy && matches!(self, Self::Routes),
             virtual_hosts: whole.virtual_hosts && matches!(self, Self::Routes),
+            on_demand: whole.on_demand && matches!(self, Self::Clusters | Self::Listeners | Self::Routes),
             ..whole.clone()
         }
     }
@@ -189,13 +190,20 @@ pub struct Part {
     /// Who is served.
     pub key: Arc<ViewKey>,
     units: OrdMap<Unit, Arc<Built>>,
+    /// What is sent to all that ask for everything.
     tables: [Table; ResourceType::ALL.len()],
+    /// What is sent to those alone that ask for it.
+    pub(super) reserve: Reserve,
 }
 
 impl Part {
+    fn empty(kind: PartKind, key: Arc<ViewKey>) -> Self {
+        Self { kind, key, units: OrdMap::new(), tables: Default::default(), reserve: Reserve::default() }
+    }
+
     /// Builds the part from nothing.
     pub fn build(kind: PartKind, key: Arc<ViewKey>, snapshot: &Snapshot, renderer: &dyn Renderer) -> Self {
-        let empty = Self { kind, key: key.clone(), units: OrdMap::new(), tables: Default::default() };
+        let empty = Self::empty(kind, key.clone());
         let view = View::new(snapshot, &key);
         empty.rebuilt(&view, kind.units(&view), renderer).0.unwrap_or(empty)
     }
@@ -289,9 +297,8 @@ impl Part {
     }
 
     /// A part that consists of these resources, wherever they come from.
-    pub(crate) fn of(key: Arc<ViewKey>, resources: impl IntoIterator<Item = Resource>) -> Self {
-        let mut part = Self { kind: PartKind::Clusters, key, units: OrdMap::new(), tables: Default::default() };
-        let resources: Vec<_> = resources.into_iter().map(Arc::new).collect();
+    pub(crate) fn of(key: Arc<ViewKey>, resources: Vec<Arc<Resource>>) -> Self {
+        let mut part = Self::empty(PartKind::Inbound, key);
         part.insert(&resources);
         part.units.insert(Unit::Fixed, Arc::new(Built { resources, ..Built::default() }));
         part
@@ -314,11 +321,17 @@ impl Part {
     fn withdraw(&mut self, resources: &[Arc<Resource>]) {
         for gone in resources {
             self.tables[gone.kind as usize].remove(&gone.name);
+            if self.key.on_demand {
+                self.reserve.remove(gone);
+            }
         }
     }
 
     fn insert(&mut self, resources: &[Arc<Resource>]) {
         for resource in resources {
+            if self.key.on_demand && self.reserve.insert(resource) {
+                continue;
+            }
             self.tables[resource.kind as usize].insert(resource.name.clone(), resource.clone());
         }
     }
@@ -360,8 +373,9 @@ impl Config {
 
     /// This, and these resources beside it, which no part of it has.
     #[must_use]
-    pub fn with(&self, resources: impl IntoIterator<Item = Resource>) -> Self {
-        let more = self.parts.first().map(|part| Arc::new(Part::of(part.key.clone(), resources)));
+    pub fn beside(&self, resources: Vec<Arc<Resource>>) -> Self {
+        let whole = self.parts.first().map(|part| PartKind::Inbound.key(&part.key));
+        let more = whole.map(|key| Arc::new(Part::of(Arc::new(key), resources)));
         Self::new(self.parts.iter().cloned().chain(more).collect())
     }
 
@@ -375,7 +389,12 @@ impl Config {
         self.parts.iter().find_map(|p| p.tables[kind as usize].get(name))
     }
 
-    /// Every resource of a type, part by part and by name within.
+    /// Every resource of a type that is sent to those alone that ask for it.
+    pub fn reserved(&self, kind: ResourceType) -> impl Iterator<Item = &Arc<Resource>> {
+        self.parts.iter().flat_map(move |p| p.reserve.all(kind))
+    }
+
+    /// Every resource of a type that is sent to all that ask for everything, part by part and by name within.
     pub fn all(&self, kind: ResourceType) -> impl Iterator<Item = &Arc<Resource>> {
         self.parts.iter().flat_map(move |p| p.tables[kind as usize].values())
     }

@@ -31,7 +31,7 @@ use crate::{
     snapshot::{KeptHeaders, View},
 };
 use select::{Candidate, Selector};
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 use virtual_host::{Facade, catch_all};
 
 /// The routes of the listener that workloads ask as a forward proxy.
@@ -230,9 +230,14 @@ fn facade(view: &View<'_>, port: u16, candidate: &Candidate<'_>, domains: Vec<St
 fn among_others(view: &View<'_>, port: u16, candidate: &Candidate<'_>) -> Facade {
     let mut facade = facade(view, port, candidate, candidate.domains.all.clone());
     if view.key.virtual_hosts {
-        facade.name = format!("{port}/{}", facade.name);
+        facade.name = within(port, &facade.name);
     }
     facade
+}
+
+/// The name of a virtual host that is a resource of its own.
+fn within(routes: impl fmt::Display, name: &str) -> String {
+    format!("{routes}/{name}")
 }
 
 /// The routes that all HTTP services of a listener share; `everything` where one of them takes every request.
@@ -247,6 +252,8 @@ fn shared(
 }
 
 /// The same with virtual hosts that are resources of their own, but for the one for requests that none of them is for.
+/// Where they are fetched on demand that one is, too: a request for which there is a virtual host fetches none. Then
+/// hosts are told apart as requests write them, ports among them, since they are fetched so.
 fn apart(
     view: &View<'_>,
     name: String,
@@ -254,10 +261,15 @@ fn apart(
     everything: bool,
     renderer: &dyn Renderer,
 ) -> Vec<Arc<Resource>> {
+    let on_demand = view.key.on_demand;
+    if on_demand && !everything {
+        let rest = catch_all(view);
+        hosts.push(renderer.get(&Facade { name: within(&name, &rest.name), ..rest }));
+    }
     hosts.sort_by(|a, b| a.name.cmp(&b.name));
-    let rest = with_rest(view, Vec::new(), everything, renderer);
+    let rest = with_rest(view, Vec::new(), everything || on_demand, renderer);
     let vhds = Some(Vhds { config_source: Some(ads()) });
-    let routes = with_hosts(RouteConfiguration { vhds, ..shell(name, true) }, &rest);
+    let routes = with_hosts(RouteConfiguration { vhds, ..shell(name, !on_demand) }, &rest);
     std::iter::once(routes).chain(hosts).collect()
 }
 

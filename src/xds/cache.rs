@@ -15,7 +15,7 @@ use crate::{
     translate::{Config, Part, PartKind},
 };
 use futures_util::FutureExt as _;
-use render::Kept;
+pub(super) use render::Kept;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     hash::Hash,

@@ -70,7 +70,8 @@ impl Local {
         responses: &mpsc::Sender<Result<Message, Status>>,
     ) -> Result<(), Status> {
         let key = self.key.clone();
-        let part = |secrets: &[Resource]| Arc::new(Part::of(key.clone(), secrets.iter().cloned()));
+        let part =
+            |secrets: &[Resource]| Arc::new(Part::of(key.clone(), secrets.iter().cloned().map(Arc::new).collect()));
         let config = |secrets: &[Resource]| Arc::new(Config::new(vec![part(secrets)]));
         let mut stream = Stream::new(config(&self.secrets.borrow_and_update()), self.metrics.clone());
         let mut outbox: VecDeque<Answer> = VecDeque::new();

@@ -3,7 +3,7 @@
 use super::{
     Metrics,
     cache::lock,
-    stream::{Response, Sets, Standing, Stream, Variant},
+    stream::{Common, Response, Standing, Stream, Variant},
 };
 use crate::{
     id::ResourceType,
@@ -27,7 +27,7 @@ use tokio::sync::Notify;
 pub struct Registry {
     connections: Mutex<BTreeMap<u64, Arc<Connection>>>,
     count: AtomicU64,
-    sets: Arc<Sets>,
+    common: Arc<Common>,
 }
 
 /// One stream of a node.
@@ -109,7 +109,7 @@ impl Registry {
             peer: client.peer,
             connected_at: SystemTime::now(),
             variant: client.variant,
-            stream: Mutex::new(Stream::sharing(config, metrics, self.sets.clone())),
+            stream: Mutex::new(Stream::sharing(config, metrics, self.common.clone())),
             sent_at: Mutex::default(),
             forced: Notify::new(),
         });

@@ -333,7 +333,7 @@ impl<W: Wire> Session<W> {
     fn config(&mut self, lease: &Lease) -> Arc<Config> {
         let Some(secrets) = &mut self.secrets else { return lease.config().clone() };
         let secrets = secrets.borrow_and_update().clone();
-        Arc::new(lease.config().with(secrets.iter().cloned()))
+        Arc::new(lease.config().beside(secrets.iter().cloned().map(Arc::new).collect()))
     }
 
     /// Whether the client may look at debug types: in plaintext, which is for the control plane's own neighbours, or as

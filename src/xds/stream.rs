@@ -23,20 +23,32 @@ mod names;
 mod watch;
 
 pub use message::{Names, Rejection, Request, Response, Standing, Variant};
-pub use names::Sets;
 
-use super::Metrics;
+use super::{Metrics, cache::Kept};
 use crate::{
     id::ResourceType,
-    translate::{Config, Resource},
+    translate::{Asked, Config, Resource},
 };
+use names::Sets;
 use std::{collections::BTreeSet, sync::Arc};
 use watch::Watch;
+
+/// What streams share: the sets of names that their clients subscribe to, and what is made for those who ask for it.
+#[derive(Debug, Default)]
+pub struct Common {
+    sets: Arc<Sets>,
+    kept: Kept,
+}
 
 /// One stream of one client.
 #[derive(Debug)]
 pub struct Stream {
+    /// All that there is for the node.
+    whole: Arc<Config>,
+    /// What of it the client is sent.
     config: Arc<Config>,
+    /// What the client has asked for, where it is sent some things only then.
+    asked: Asked,
     watches: [Option<Box<Watch>>; ResourceType::ALL.len()],
     /// Types that are not served, which were answered once.
     unknown: BTreeSet<String>,
@@ -44,7 +56,7 @@ pub struct Stream {
     /// The client came back with clusters and will subscribe to what uses them: none is removed before.
     returning: bool,
     metrics: Arc<Metrics>,
-    sets: Arc<Sets>,
+    common: Arc<Common>,
 }
 
 /// How many types that are not served are answered.
@@ -53,16 +65,28 @@ const MAX_UNKNOWN: usize = 64;
 /// The types that name clusters.
 const USERS: [ResourceType; 3] = [ResourceType::Listener, ResourceType::Route, ResourceType::VirtualHost];
 
+impl Common {
+    /// What a client is sent of a configuration, by what it has asked for.
+    fn answering(&self, whole: &Arc<Config>, asked: &Asked) -> Arc<Config> {
+        match whole.is_on_demand() {
+            true => Arc::new(whole.answering(asked, &self.kept)),
+            false => whole.clone(),
+        }
+    }
+}
+
 impl Stream {
     /// A stream of a node that is served `config` now.
     pub fn new(config: Arc<Config>, metrics: Arc<Metrics>) -> Self {
         Self::sharing(config, metrics, Arc::default())
     }
 
-    /// One that shares the sets of names with others.
-    pub fn sharing(config: Arc<Config>, metrics: Arc<Metrics>, sets: Arc<Sets>) -> Self {
-        let (watches, unknown) = (Default::default(), BTreeSet::new());
-        Self { config, watches, unknown, nonces: 0, returning: false, metrics, sets }
+    /// One that shares with others what streams share.
+    pub fn sharing(config: Arc<Config>, metrics: Arc<Metrics>, common: Arc<Common>) -> Self {
+        let (watches, unknown, asked) = (Default::default(), BTreeSet::new(), Asked::default());
+        let whole = config;
+        let config = common.answering(&whole, &asked);
+        Self { whole, config, asked, watches, unknown, nonces: 0, returning: false, metrics, common }
     }
 
     /// What the node is served now.
@@ -75,6 +99,7 @@ impl Stream {
         let Some(kind) = ResourceType::of_url(&request.type_url) else {
             return self.on_unknown(request).into_iter().collect();
         };
+        self.note(kind, &request.names);
         match &mut self.watches[kind as usize] {
             None => self.open(kind, &request.names),
             Some(watch) => {
@@ -107,8 +132,18 @@ impl Stream {
 
     /// Takes what the node is served from now on.
     pub fn on_config(&mut self, config: Arc<Config>) -> Vec<Response> {
-        self.config = config;
+        self.config = self.common.answering(&config, &self.asked);
+        self.whole = config;
         self.pump(false)
+    }
+
+    /// Notes what the client asks for, or has from an earlier stream, where it is sent some things only then.
+    fn note(&mut self, kind: ResourceType, names: &Names) {
+        let Names::Changes { subscribe, versions, .. } = names else { return };
+        let all = subscribe.iter().chain(versions.keys()).map(String::as_str).filter(|name| *name != "*");
+        if self.whole.is_on_demand() && self.asked.add(kind, all) {
+            self.config = self.common.answering(&self.whole, &self.asked);
+        }
     }
 
     /// Whether something waits for the client to take clusters. The caller should wait a little, and then say
@@ -161,10 +196,10 @@ impl Stream {
 
     fn open(&mut self, kind: ResourceType, names: &Names) {
         let mut watch = match names {
-            Names::All { names, version } => Watch::listing(kind, (names, version), &self.config, &self.sets),
+            Names::All { names, version } => Watch::listing(kind, (names, version), &self.config, &self.common.sets),
             Names::Changes { subscribe, unsubscribe, versions } => {
                 self.returning |= kind == ResourceType::Cluster && !versions.is_empty();
-                Watch::changing(kind, (subscribe, unsubscribe), versions, &self.config, &self.sets)
+                Watch::changing(kind, (subscribe, unsubscribe), versions, &self.config, &self.common.sets)
             }
         };
         if kind == ResourceType::Endpoints {

@@ -9,6 +9,7 @@ mod field;
 mod gateways;
 mod identity;
 mod matches;
+mod on_demand;
 mod outage;
 mod protocols;
 mod services;

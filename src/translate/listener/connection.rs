@@ -213,6 +213,7 @@ pub(super) fn governed(site: &Site<'_>, rule: Option<&DestinationRule>, subset: 
             Some(LoadBalancerKind::Hash { key: HashKey::SourceIp, .. })
         ),
         tunnel: tunnel.cloned(),
+        on_demand: site.view.key.on_demand,
         log: AccessLog::of(&site.view.snapshot.mesh),
         ..tcp
     }

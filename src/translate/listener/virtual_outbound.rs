@@ -36,6 +36,7 @@ pub(super) fn unknown(view: &View<'_>) -> Tcp {
     };
     Tcp {
         idle_timeout: view.key.face.as_ref().and_then(|f| f.settings.idle_timeout),
+        on_demand: view.key.on_demand,
         log: AccessLog::of(mesh),
         ..Tcp::to(cluster)
     }

@@ -15,8 +15,8 @@ use std::{
 const SHARDS: usize = 16;
 
 /// A renderer that keeps what is in use.
-#[derive(Debug)]
-pub(super) struct Kept {
+#[derive(Debug, Default)]
+pub(in crate::xds) struct Kept {
     shards: [Mutex<HashMap<u128, Weak<Resource>>>; SHARDS],
     metrics: Arc<Metrics>,
 }

@@ -41,7 +41,7 @@ impl NameSet {
 
 /// The sets of names that are in use.
 #[derive(Debug)]
-pub struct Sets {
+pub(super) struct Sets {
     /// Clients choose the names, and must not be able to choose two sets that are taken for one.
     seed: u64,
     sets: Mutex<HashMap<u128, Weak<BTreeSet<Arc<str>>>>>,

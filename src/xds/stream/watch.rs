@@ -122,7 +122,7 @@ impl Watch {
         let mut watch = Self::new(kind, Variant::Delta, sets);
         watch.change(subscribe, unsubscribe, config);
         // Envoy names no virtual host, and is sent those of the route configurations that it has.
-        if subscribe.is_empty() && (kind.has_wildcard() || watch.roots.is_some()) {
+        if watch.roots.is_some() || subscribe.is_empty() && kind.has_wildcard() {
             watch.set_wildcard(true);
         }
         if let Some(roots) = &mut watch.roots {

@@ -12,14 +12,14 @@ use crate::{
             },
             endpoint::v3::ClusterLoadAssignment,
             listener::v3::{Listener, filter::ConfigType},
-            route::v3::{RouteConfiguration, VirtualHost},
+            route::v3::{RouteConfiguration, VirtualHost, route::Action, route_action::ClusterSpecifier},
         },
         extensions::filters::network::http_connection_manager::v3::{
             HttpConnectionManager, http_connection_manager::RouteSpecifier,
         },
     },
     snapshot::Snapshot,
-    translate::{Config, Direct, Resource},
+    translate::{Asked, Config, Direct, Resource},
     xds::{
         Engine, Lease, Metrics,
         stream::{Names, Request, Response, Stream, Variant},
@@ -53,6 +53,8 @@ enum Step {
     Overdue(u8),
     /// Someone forces a push to a proxy.
     Push(u8),
+    /// A workload asks its proxy, where that holds only what it has used, for an authority.
+    Want(u8, u8),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -64,6 +66,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<u8>().prop_map(Step::Reconnect),
         1 => any::<u8>().prop_map(Step::Overdue),
         1 => any::<u8>().prop_map(Step::Push),
+        2 => any::<(u8, u8)>().prop_map(|(routes, authority)| Step::Want(routes, authority)),
     ]
 }
 
@@ -101,6 +104,8 @@ struct Proxy {
     asked_for_hosts: bool,
     /// The routes of whose virtual hosts it was told something since it has them: until then it waits.
     told: BTreeSet<String>,
+    /// What it fetched because it was used.
+    fetched: BTreeMap<ResourceType, BTreeSet<String>>,
 }
 
 impl Proxy {
@@ -125,6 +130,7 @@ impl Proxy {
             answered: BTreeSet::new(),
             asked_for_hosts: false,
             told: BTreeSet::new(),
+            fetched: BTreeMap::new(),
         };
         proxy.connect();
         proxy
@@ -137,6 +143,16 @@ impl Proxy {
         self.answered.clear();
         self.stream = Stream::new(self.lease.config().clone(), Arc::new(Metrics::default()));
         self.asked_for_hosts = false;
+        if self.node.settings.on_demand {
+            // What it comes back with, it has asked for.
+            for kind in [CDS, VHDS] {
+                let held = self.held[&kind].keys().map(ToString::to_string);
+                self.fetched
+                    .entry(kind)
+                    .or_default()
+                    .extend(held.filter(|n| kind == VHDS || n.starts_with("outbound|")));
+            }
+        }
         for kind in KINDS {
             let names: Vec<_> = self.names.get(&kind).into_iter().flatten().cloned().collect();
             if kind == VHDS {
@@ -155,7 +171,10 @@ impl Proxy {
                 Variant::Delta => {
                     let held = self.held[&kind].values();
                     let versions = held.map(|r| (r.name.to_string(), r.version_text())).collect();
-                    Names::Changes { subscribe: names, unsubscribe: Vec::new(), versions }
+                    let fetched = self.fetched.get(&kind).into_iter().flatten();
+                    let all = (kind == CDS && self.node.settings.on_demand).then(|| "*".to_owned());
+                    let subscribe = all.into_iter().chain(names).chain(fetched.cloned()).collect();
+                    Names::Changes { subscribe, unsubscribe: Vec::new(), versions }
                 }
             };
             self.say(kind, String::new(), None, names);
@@ -168,9 +187,44 @@ impl Proxy {
         if needs && !std::mem::replace(&mut self.asked_for_hosts, true) {
             let held = self.held[&VHDS].values();
             let versions = held.map(|r| (r.name.to_string(), r.version_text())).collect();
-            let names = Names::Changes { subscribe: Vec::new(), unsubscribe: Vec::new(), versions };
+            let subscribe = self.fetched.get(&VHDS).into_iter().flatten().cloned().collect();
+            let names = Names::Changes { subscribe, unsubscribe: Vec::new(), versions };
             self.say(VHDS, String::new(), None, names);
         }
+    }
+
+    /// Fetches the virtual host of an authority, where it has none.
+    fn want(&mut self, routes: u8, authority: u8) {
+        let waiting: Vec<_> = self.held[&RDS].values().filter(|r| needs_hosts(r)).map(|r| r.name.clone()).collect();
+        if !self.node.settings.on_demand || waiting.is_empty() || !self.asked_for_hosts {
+            return;
+        }
+        let pick = |of: &[&str], by: u8| of[usize::from(by) % of.len()].to_owned();
+        let root = &waiting[usize::from(routes) % waiting.len()];
+        let name = format!("{root}/{}", pick(&world::AUTHORITIES, authority));
+        self.fetch(VHDS, vec![name]);
+    }
+
+    /// Subscribes to what it lacks and has not asked for.
+    fn fetch(&mut self, kind: ResourceType, names: Vec<String>) {
+        let asked = self.fetched.entry(kind).or_default();
+        let held = &self.held[&kind];
+        let lacking = |name: &String| !held.contains_key(name.as_str()) && asked.insert(name.clone());
+        let subscribe: Vec<String> = names.into_iter().filter(lacking).collect();
+        if !subscribe.is_empty() {
+            // It may have been under way unasked.
+            self.may_repeat.entry(kind).or_default().extend(subscribe.iter().map(|name| Arc::from(name.as_str())));
+            self.say(kind, String::new(), None, Names::Changes { subscribe, unsubscribe: vec![], versions: [].into() });
+        }
+    }
+
+    /// What it has asked for by name.
+    fn asked(&self) -> Asked {
+        let mut asked = Asked::default();
+        for kind in [CDS, VHDS] {
+            asked.add(kind, self.fetched.get(&kind).into_iter().flatten().map(String::as_str));
+        }
+        asked
     }
 
     /// The virtual hosts of routes that it no longer has are gone.
@@ -269,8 +323,18 @@ impl Proxy {
         self.may_repeat.entry(kind).or_default().retain(|n| response.resources.iter().all(|r| r.name != *n));
         self.versions.insert(kind, response.version.clone());
         self.follow(kind);
+        if kind == VHDS && self.node.settings.on_demand {
+            let used = self.held[&VHDS].values().flat_map(|host| clusters(&decoded_host(host))).collect();
+            self.fetch(CDS, used);
+        }
         self.answer(kind, response.nonce, None);
         true
+    }
+
+    /// Takes all that there is to take.
+    fn settle(&mut self) {
+        let turns = (0..5000).take_while(|_| self.take()).count();
+        assert!(turns < 5000, "it never ends");
     }
 
     fn asks(&self, kind: ResourceType, name: &str) -> bool {
@@ -354,6 +418,24 @@ impl Proxy {
         self.say(kind, nonce, error, names);
     }
 
+    /// Whether a request for each authority that it asked for is treated as with routes that hold everything.
+    fn check_hosts(&self, snapshot: &Snapshot) {
+        let whole = Config::of(snapshot, &Node { virtual_hosts: false, ..Node::clone(&self.node) }, &Direct);
+        for name in self.fetched.get(&VHDS).into_iter().flatten() {
+            let routes = self.held[&RDS].get(root(name)).filter(|routes| needs_hosts(routes));
+            assert!(routes.is_none() || self.held[&VHDS].contains_key(&**name), "{name} was not answered");
+        }
+        for host in self.held[&VHDS].values() {
+            let (root, authority) = host.name.split_once('/').expect("a name with a slash");
+            let routes = whole.get(RDS, root).expect("the same routes, whole");
+            let routes = RouteConfiguration::decode(routes.body.clone()).expect("routes");
+            let own = decoded_host(host);
+            assert_eq!((&*own.name, &own.domains[..]), (&*host.name, &[authority.to_ascii_lowercase()][..]));
+            let best = best_match(&routes, authority).expect("there is one for all the rest");
+            assert_eq!(own.routes, best.routes, "requests for {authority}");
+        }
+    }
+
     /// Whether what it has is what a full recompute says.
     fn check(&self, full: &Config) {
         let mut refused_any = false;
@@ -397,6 +479,36 @@ impl Proxy {
 /// Whether a resource is among those that a client asks for.
 fn asks(names: &BTreeMap<ResourceType, BTreeSet<String>>, kind: ResourceType, name: &str) -> bool {
     names.get(&kind).map_or(kind.has_wildcard(), |names| names.contains(name))
+}
+
+fn decoded_host(host: &Resource) -> VirtualHost {
+    VirtualHost::decode(host.body.clone()).expect("a virtual host")
+}
+
+/// The clusters that a virtual host's requests go to; copies go elsewhere.
+fn clusters(host: &VirtualHost) -> Vec<String> {
+    let actions = host.routes.iter().filter_map(|route| match &route.action {
+        Some(Action::Route(action)) => action.cluster_specifier.clone(),
+        _ => None,
+    });
+    let names = actions.flat_map(|to| match to {
+        ClusterSpecifier::Cluster(name) => vec![name],
+        ClusterSpecifier::WeightedClusters(all) => all.clusters.into_iter().map(|c| c.name).collect(),
+        _ => Vec::new(),
+    });
+    names.filter(|name| name.starts_with("outbound|")).collect()
+}
+
+/// The virtual host that Envoy chooses: exactly the host, else the longest suffix, else the one for everything.
+fn best_match<'a>(routes: &'a RouteConfiguration, authority: &str) -> Option<&'a VirtualHost> {
+    let lower = authority.to_ascii_lowercase();
+    let host = lower.strip_suffix(":80").or(lower.strip_suffix(":8080")).unwrap_or(&lower);
+    let fit = |domain: &str| match domain.to_ascii_lowercase().strip_prefix('*') {
+        Some(suffix) => (host.ends_with(suffix) && host.len() > suffix.len()).then_some(suffix.len()),
+        None => (domain.eq_ignore_ascii_case(host)).then_some(usize::MAX),
+    };
+    let of = |host: &VirtualHost| host.domains.iter().filter_map(|d| fit(d)).max();
+    routes.virtual_hosts.iter().filter_map(|host| Some((of(host)?, host))).max_by_key(|(fit, _)| *fit).map(|(_, h)| h)
 }
 
 fn has_endpoints(cluster: &Resource) -> bool {
@@ -451,7 +563,7 @@ fn routes(listener: &Resource) -> Vec<String> {
 
 /// Everything of a configuration, comparable: what there is, what it comes from, and what is wrong.
 fn everything(config: &Config) -> (Vec<String>, Vec<String>) {
-    let all = ResourceType::ALL.into_iter().flat_map(|kind| config.all(kind));
+    let all = ResourceType::ALL.into_iter().flat_map(|kind| config.all(kind).chain(config.reserved(kind)));
     let mut resources: Vec<_> =
         all.map(|r| format!("{} {} {} {:?}", r.kind.short(), r.name, r.version_text(), r.origins())).collect();
     let mut problems: Vec<_> = config.problems().map(ToString::to_string).collect();
@@ -461,7 +573,7 @@ fn everything(config: &Config) -> (Vec<String>, Vec<String>) {
     (resources, problems)
 }
 
-fn run(steps: Vec<Step>, tempers: [Temper; 5]) {
+fn run(steps: Vec<Step>, tempers: [Temper; 6]) {
     let engine = Engine::new(Arc::new(Metrics::default()));
     let mut snapshot = Arc::new(Snapshot::default());
     let nodes = [
@@ -470,12 +582,15 @@ fn run(steps: Vec<Step>, tempers: [Temper; 5]) {
         (Variant::Delta, "p1", "a"),
         (Variant::Sotw, "p2", NAMESPACES[2]),
         (Variant::Delta, "p3", "a"),
+        (Variant::Delta, "p0", NAMESPACES[2]),
     ];
     let mut proxies: Vec<_> = std::iter::zip(nodes, tempers)
         .map(|((variant, pod, namespace), temper)| {
             // Some of those that take differences take virtual hosts by themselves.
             let virtual_hosts = variant == Variant::Delta && pod != "p3";
-            let node = Node { virtual_hosts, ..world::node(pod, namespace) };
+            let mut node = Node { virtual_hosts, ..world::node(pod, namespace) };
+            // The last one holds only what it has used.
+            node.settings.on_demand = (pod, namespace) == ("p0", NAMESPACES[2]);
             Proxy::new(node, variant, temper, &engine, &snapshot)
         })
         .collect();
@@ -488,18 +603,19 @@ fn run(steps: Vec<Step>, tempers: [Temper; 5]) {
                 proxies.iter_mut().for_each(|proxy| proxy.heed(&engine, &snapshot));
             }
             Step::Change(ops) => snapshot = Arc::new(snapshot.apply(ops.iter().map(Op::change))),
-            Step::Advance(i) => proxies[usize::from(i) % 5].advance(&engine, &snapshot),
-            Step::Take(i) => drop(proxies[usize::from(i) % 5].take()),
-            Step::Reconnect(i) => proxies[usize::from(i) % 5].connect(),
+            Step::Advance(i) => proxies[usize::from(i) % 6].advance(&engine, &snapshot),
+            Step::Take(i) => drop(proxies[usize::from(i) % 6].take()),
+            Step::Reconnect(i) => proxies[usize::from(i) % 6].connect(),
             Step::Overdue(i) => {
-                let proxy = &mut proxies[usize::from(i) % 5];
+                let proxy = &mut proxies[usize::from(i) % 6];
                 if proxy.stream.is_waiting() {
                     let responses = proxy.stream.on_overdue();
                     proxy.receive(responses);
                 }
             }
+            Step::Want(routes, authority) => proxies[5].want(routes, authority),
             Step::Push(i) => {
-                let proxy = &mut proxies[usize::from(i) % 5];
+                let proxy = &mut proxies[usize::from(i) % 6];
                 proxy.forced = true;
                 let responses = proxy.stream.push_all();
                 proxy.receive(responses);
@@ -511,13 +627,18 @@ fn run(steps: Vec<Step>, tempers: [Temper; 5]) {
         let full = Config::of(&snapshot, &proxy.node, &Direct);
         assert_eq!(everything(proxy.lease.config()), everything(&full), "the parts of {}", proxy.node.id);
         full.all(RDS).for_each(|routes| each_domain_once(routes, &full));
-        let mut turns = 0;
-        while proxy.take() {
-            turns += 1;
-            assert!(turns < 5000, "it never ends");
+        proxy.settle();
+        // All that a workload may ask for, which few get to while the world changes.
+        for (routes, authority) in (0..4).flat_map(|routes| (0..10).map(move |authority| (routes, authority))) {
+            proxy.want(routes, authority);
         }
+        proxy.settle();
         assert!(!proxy.stream.is_waiting(), "nothing is left to wait for");
+        let full = if full.is_on_demand() { full.answering(&proxy.asked(), &Direct) } else { full };
         proxy.check(&full);
+        if proxy.node.settings.on_demand && proxy.temper == Temper::Takes {
+            proxy.check_hosts(&snapshot);
+        }
     }
     assert!(engine.parts() <= proxies.len() * crate::translate::PartKind::ALL.len(), "what nobody holds is forgotten");
 }
@@ -533,12 +654,14 @@ proptest! {
 
     #[test]
     fn what_a_stream_has_equals_a_full_recompute_and_nothing_is_sent_twice(steps in vec(step(), 1..60)) {
-        run(steps, [Temper::Takes; 5]);
+        run(steps, [Temper::Takes; 6]);
     }
 
     #[test]
     fn proxies_that_refuse_some_get_all_the_rest(steps in vec(step(), 1..40)) {
-        run(steps, [Temper::Names, Temper::Names, Temper::Grumbles, Temper::Grumbles, Temper::Takes]);
+        let tempers =
+            [Temper::Names, Temper::Names, Temper::Grumbles, Temper::Grumbles, Temper::Takes, Temper::Names];
+        run(steps, tempers);
     }
 
     #[test]

@@ -24,9 +24,9 @@ pub(super) fn config(text: &str) -> Arc<Config> {
         let (name, content) = rest.split_once('=').expect("a content");
         let kind = ResourceType::ALL.into_iter().find(|t| t.short() == kind).expect("a known type");
         let source = ObjectRef::new(Kind::SERVICE, "a", format!("of-{name}"));
-        Resource::new(kind, name, content.to_owned().into_bytes(), vec![source])
+        Arc::new(Resource::new(kind, name, content.to_owned().into_bytes(), vec![source]))
     });
-    Arc::new(Config::new(vec![Arc::new(Part::of(key, resources))]))
+    Arc::new(Config::new(vec![Arc::new(Part::of(key, resources.collect()))]))
 }
 
 /// What was sent, one text for each response: `cds a=1 b=2 -c`.

@@ -47,6 +47,20 @@ fn limits(count: u32) -> ConnectionPool {
     ConnectionPool { max_connections: Some(count), ..ConnectionPool::default() }
 }
 
+/// What workloads write as the host of requests.
+pub(super) const AUTHORITIES: [&str; 10] = [
+    "s0",
+    "s0.a",
+    "s1.b:80",
+    "S1.b.svc.cluster.local",
+    "one.example",
+    "deep.one.example:8080",
+    "two.example:80",
+    "10.96.0.1",
+    "nowhere.test",
+    "s2.a.svc.cluster.local:80",
+];
+
 const EXTERNAL: [&str; 3] = ["one.example", "two.example", "*.example"];
 
 /// The kind of operations on VirtualServices.

@@ -22,6 +22,8 @@ pub(crate) struct Pod {
     pub(crate) captured: bool,
     /// Whether its sidecar asks for changes alone (delta xDS).
     pub(crate) delta: bool,
+    /// Whether its sidecar holds only what it has used.
+    pub(crate) on_demand: bool,
     /// Whether it is a gateway: a proxy without a workload.
     pub(crate) router: bool,
     /// Whether its sidecar has a certificate of the mesh, which it gets for a token.
@@ -55,6 +57,7 @@ impl Pod {
             sidecar: true,
             captured: true,
             delta: true,
+            on_demand: false,
             router: false,
             identity: false,
             agent: false,
@@ -126,6 +129,12 @@ impl Pod {
     pub(crate) fn sotw(mut self) -> Self {
         self.delta = false;
         self
+    }
+
+    /// With a sidecar that holds only what it has used.
+    pub(crate) fn on_demand(mut self) -> Self {
+        self.on_demand = true;
+        self.variable("ISTIO_META_ON_DEMAND", "true")
     }
 
     /// The objects that Kubernetes has of it.

@@ -258,6 +258,9 @@ impl Workload {
         if !captured || !pod.captured {
             node["metadata"]["INTERCEPTION_MODE"] = "NONE".into();
         }
+        if pod.on_demand {
+            node["metadata"]["ON_DEMAND"] = "true".into();
+        }
         if pod.router {
             let id = node["id"].as_str().unwrap_or_default().replacen("sidecar", "router", 1);
             node["id"] = id.into();
