@@ -498,7 +498,7 @@ impl<'a> Conversation<'a> {
             }
             VirtualHost => {
                 let names = resources.iter().map(|(name, ..)| &**name).chain(removed.iter().map(String::as_str));
-                let roots: BTreeSet<&str> = names.filter_map(|name| Some(name.split_once('/')?.0)).collect();
+                let roots: BTreeSet<&str> = names.filter_map(|name| Some(name.rsplit_once('/')?.0)).collect();
                 self.standing[VirtualHost as usize].pending.retain(|root| !roots.contains(&**root));
             }
             _ => {}

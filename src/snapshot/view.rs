@@ -256,7 +256,7 @@ impl Snapshot {
             families,
             identity: node.identity,
             resolves: node.settings.dns_capture,
-            virtual_hosts: node.virtual_hosts && node.role == Role::Sidecar,
+            virtual_hosts: node.virtual_hosts,
             on_demand: node.virtual_hosts && node.settings.on_demand && node.role == Role::Sidecar,
             headers: KeptHeaders::of(proxy.headers.as_ref()),
             forward_proxy: node.role == Role::Sidecar && node.settings.http_proxy_port != 0,

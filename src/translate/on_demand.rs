@@ -149,7 +149,7 @@ impl Reserve {
     /// The virtual host for requests whose authority is the second part of `name`, under the routes that are the first,
     /// and the clusters that it sends copies to.
     fn host(&self, name: &Arc<str>, renderer: &dyn Renderer) -> Option<(Arc<Resource>, &[Arc<str>])> {
-        let (routes, authority) = name.split_once('/')?;
+        let (routes, authority) = name.rsplit_once('/')?;
         let authority = authority.to_ascii_lowercase();
         let host = Host::from(without_port(&authority));
         let General { host: general, copies } =
@@ -190,7 +190,7 @@ impl Config {
 
 /// The domains of a virtual host, by `ROUTES/DOMAIN`.
 fn domains(host: &Resource, message: &VirtualHost) -> impl Iterator<Item = Arc<str>> {
-    let routes = host.name.split_once('/').map_or("", |(routes, _)| routes);
+    let routes = host.name.rsplit_once('/').map_or("", |(routes, _)| routes);
     message.domains.iter().map(move |domain| format!("{routes}/{}", domain.to_ascii_lowercase()).into())
 }
 

@@ -128,7 +128,7 @@ pub(super) fn join(view: &View<'_>, port: u16, pieces: &[(&Host, &Piece)], rende
     let asked = is_named || pieces.iter().any(|(_, piece)| piece.asks_for_whole);
     let resources = match view.key.virtual_hosts {
         _ if !asked => Vec::new(),
-        true => apart(view, port.to_string(), hosts, everything, renderer),
+        true => shared_apart(view, port.to_string(), hosts, everything, renderer),
         false => vec![shared(view, port.to_string(), hosts, everything, renderer)],
     };
     Built { resources, problems: problems.into_iter().collect(), piece: None }
@@ -254,7 +254,7 @@ fn shared(
 /// The same with virtual hosts that are resources of their own, but for the one for requests that none of them is for.
 /// Where they are fetched on demand that one is, too: a request for which there is a virtual host fetches none. Then
 /// hosts are told apart as requests write them, ports among them, since they are fetched so.
-fn apart(
+fn shared_apart(
     view: &View<'_>,
     name: String,
     mut hosts: Vec<Arc<Resource>>,
@@ -268,8 +268,13 @@ fn apart(
     }
     hosts.sort_by(|a, b| a.name.cmp(&b.name));
     let rest = with_rest(view, Vec::new(), everything || on_demand, renderer);
+    apart(shell(name, !on_demand), &rest, hosts)
+}
+
+/// A route configuration with some virtual hosts in it, and the others behind it.
+fn apart(shell: RouteConfiguration, within: &[Arc<Resource>], hosts: Vec<Arc<Resource>>) -> Vec<Arc<Resource>> {
     let vhds = Some(Vhds { config_source: Some(ads()) });
-    let routes = with_hosts(RouteConfiguration { vhds, ..shell(name, !on_demand) }, &rest);
+    let routes = with_hosts(RouteConfiguration { vhds, ..shell }, within);
     std::iter::once(routes).chain(hosts).collect()
 }
 

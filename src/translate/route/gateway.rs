@@ -1,10 +1,12 @@
 //! Routes at gateways: the hosts of servers and those of the VirtualServices bound to them, as far as they meet.
 
 use super::{
-    assembled, domain,
+    apart, assembled, domain,
     rule::RuleRoutes,
     select::Selector,
+    shell,
     virtual_host::{Facade, Routes},
+    within,
 };
 use crate::{
     id::{Host, ObjectRef, Shared},
@@ -34,19 +36,27 @@ pub(super) fn build(view: &View<'_>, name: &Arc<str>, renderer: &dyn Renderer) -
         gathering.add(server);
     }
     let alternative = servers.iter().find(|s| s.quic).map(|s| s.server().port);
-    let mut hosts: Vec<_> = gathering.facades(alternative).iter().map(|f| renderer.get(f)).collect();
-    if hosts.is_empty() {
+    let facades = gathering.facades(alternative).into_iter().map(|f| match view.key.virtual_hosts {
+        true => Facade { name: within(name, &f.name), ..f },
+        false => f,
+    });
+    let mut hosts: Vec<_> = facades.map(|f| renderer.get(&f)).collect();
+    hosts.sort_by(|a, b| a.name.cmp(&b.name));
+    let resources = if hosts.is_empty() {
         // Nothing is routed, so that every request gets 404.
-        let name = format!("blackhole:{}", first.server().port);
+        let blackhole = format!("blackhole:{}", first.server().port);
         let nothing = Facade {
             attempts: false,
-            ..Facade::new(view.key.headers, name, vec!["*".into()], Routes::Rules(Vec::new()))
+            ..Facade::new(view.key.headers, blackhole, vec!["*".into()], Routes::Rules(Vec::new()))
         };
-        hosts.push(renderer.get(&nothing));
-    }
-    hosts.sort_by(|a, b| a.name.cmp(&b.name));
+        vec![assembled(name.to_string(), &[renderer.get(&nothing)], true)]
+    } else if view.key.virtual_hosts {
+        apart(shell(name.to_string(), true), &[], hosts)
+    } else {
+        vec![assembled(name.to_string(), &hosts, true)]
+    };
     let problems = gathering.problems.into_iter().collect();
-    Built { resources: vec![assembled(name.to_string(), &hosts, true)], problems, ..Built::default() }
+    Built { resources, problems, ..Built::default() }
 }
 
 /// The hosts at which servers and VirtualServices meet: those of a server that VirtualServices of the namespace may

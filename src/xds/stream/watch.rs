@@ -582,5 +582,5 @@ impl Watch {
 
 /// The route configuration that a virtual host is of, by its name.
 fn root(name: &str) -> Option<&str> {
-    name.split_once('/').map(|(root, _)| root)
+    name.rsplit_once('/').map(|(root, _)| root)
 }

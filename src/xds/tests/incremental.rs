@@ -426,7 +426,7 @@ impl Proxy {
             assert!(routes.is_none() || self.held[&VHDS].contains_key(&**name), "{name} was not answered");
         }
         for host in self.held[&VHDS].values() {
-            let (root, authority) = host.name.split_once('/').expect("a name with a slash");
+            let (root, authority) = host.name.rsplit_once('/').expect("a name with a slash");
             let routes = whole.get(RDS, root).expect("the same routes, whole");
             let routes = RouteConfiguration::decode(routes.body.clone()).expect("routes");
             let own = decoded_host(host);
@@ -522,7 +522,7 @@ fn is_empty(endpoints: &Resource) -> bool {
 
 /// The routes that a virtual host is of.
 fn root(host: &str) -> &str {
-    host.split_once('/').map_or("", |(root, _)| root)
+    host.rsplit_once('/').map_or("", |(root, _)| root)
 }
 
 fn needs_hosts(routes: &Resource) -> bool {
@@ -586,8 +586,8 @@ fn run(steps: Vec<Step>, tempers: [Temper; 6]) {
     ];
     let mut proxies: Vec<_> = std::iter::zip(nodes, tempers)
         .map(|((variant, pod, namespace), temper)| {
-            // Some of those that take differences take virtual hosts by themselves.
-            let virtual_hosts = variant == Variant::Delta && pod != "p3";
+            // Most of those that take differences take virtual hosts by themselves.
+            let virtual_hosts = variant == Variant::Delta && pod != "p1";
             let mut node = Node { virtual_hosts, ..world::node(pod, namespace) };
             // The last one holds only what it has used.
             node.settings.on_demand = (pod, namespace) == ("p0", NAMESPACES[2]);
@@ -734,6 +734,6 @@ fn hosts(config: &Config) -> BTreeMap<Arc<str>, VirtualHost> {
 
 /// The host in `PORT/HOST:PORT`.
 fn host_of(name: &str) -> Host {
-    let own = name.split_once('/').map_or(name, |(_, own)| own);
+    let own = name.rsplit_once('/').map_or(name, |(_, own)| own);
     own.rsplit_once(':').map_or(own, |(host, _)| host).into()
 }

@@ -61,6 +61,31 @@ fn http_2_is_taken_without_tls_and_http_1_0_is_refused() {
 }
 
 #[test]
+fn a_host_that_comes_or_changes_does_not_send_those_of_its_port_again() {
+    let site = site();
+    site.curl_ok("http://a.example/", &[]);
+    let count = |filter: &str| -> u64 { site.world.workload("edge").envoy().stats(filter).values().sum() };
+    let whole = || count("rds.http.80.update_success$");
+    let alone = || count("rds.vhds.http.80.config_reload$");
+    let before = (whole(), alone());
+    assert!(before.0 > 0 && before.1 > 0, "both are counted: {before:?}");
+    for (subset, pod) in [("v1", "a-v1"), ("v2", "a-v2"), ("v1", "a-v1")] {
+        let rule = format!(
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: single, namespace: shop}}\nspec:\n  \
+             hosts: [single.wild.example]\n  gateways: [edge/edge]\n  http: [{{route: [{{destination: {{host: \
+             a.shop.svc.cluster.local, subset: {subset}}}}}]}}]\n"
+        );
+        site.world.apply("single.yaml", &rule);
+        eventually("the change is served", || match site.curl("http://single.wild.example/v2", &[]) {
+            answer if answer.served_by() == pod => Ok(()),
+            answer => Err(format!("{answer:?}")),
+        });
+    }
+    assert_eq!(whole(), before.0);
+    assert!(alone() >= before.1 + 3, "the virtual host came each time");
+}
+
+#[test]
 fn grpc_goes_on_as_http_2() {
     let site = site();
     let grpc = ["--http2", "--request", "POST", "--header", "content-type: application/grpc", "--data", "hello"];
