@@ -55,10 +55,14 @@ impl Dice {
     }
 }
 
+/// A number of the environment, such as how often something is tried.
+pub(crate) fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+}
+
 /// Tries as many inputs as `FUZZ_INPUTS` says (2,000 where it says nothing), or one in `of`, from the seed `FUZZ_SEED`
 /// on; one that fails is named by its seed.
 pub(crate) fn tries(of: u64, mut attempt: impl FnMut(&mut Dice)) {
-    let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default);
     let (inputs, first) = (number("FUZZ_INPUTS", 2000) / of, number("FUZZ_SEED", 1));
     for seed in first..first + inputs {
         let outcome = catch_unwind(AssertUnwindSafe(|| attempt(&mut Dice(seed))));

@@ -24,6 +24,7 @@ use clap::Parser as _;
 use mainsheet::{
     id::{ResourceType, fingerprint_bytes},
     parse::{self, Context},
+    pb::envoy::config::core::v3::Node,
     plan::World,
     xds::{Engine, Lease},
 };
@@ -116,6 +117,10 @@ struct Options {
     /// The control plane is killed and started again, and all proxies come back with what they have.
     #[arg(long, conflicts_with = "addr")]
     restart: bool,
+    /// So many changes of every kind, drawn by the seed, as fast as 200 a second: what a day brings. Now and then a proxy
+    /// is killed and another takes its place. Memory is told in between.
+    #[arg(long, default_value_t = 0)]
+    day: usize,
     /// What the first proxy is sent is sent to all by a server that does nothing else, too.
     #[arg(long, conflicts_with = "sotw")]
     alone: bool,
@@ -235,7 +240,7 @@ impl Run<'_> {
         if options.alone {
             self.shared.record();
         }
-        let (mut tasks, held) = connect(options, &nodes, self.server, &self.shared)?;
+        let (mut tasks, mut held) = connect(options, &nodes, self.server, &self.shared)?;
         self.all_have_everything("connect", &before, results).await?;
         let recorded = self.shared.recorded();
         let mut round = 1;
@@ -261,6 +266,9 @@ impl Run<'_> {
             let one = self.while_others_change(*rate, round).await?;
             round += 1;
             results.step(&format!("pod, {rate} others a second"), vec![one]);
+        }
+        if options.day > 0 {
+            self.day(&nodes, &mut tasks, &mut held, results).await?;
         }
         self.shared.quiet(Duration::from_millis(500), self.patience()).await;
         let failures = self.shared.failures();
@@ -356,6 +364,51 @@ impl Run<'_> {
     }
 }
 
+/// How often memory is told in a day.
+const PARTS: usize = 10;
+/// Of so many changes of a day one is that a proxy is killed.
+const KILLED: usize = 20;
+
+impl Run<'_> {
+    /// Changes the mesh in every way, for as many times as there are changes in a day, and tells how memory goes.
+    async fn day(
+        &self,
+        nodes: &[Value],
+        tasks: &mut [JoinHandle<()>],
+        held: &mut [Arc<Mutex<Held>>],
+        results: &mut Results,
+    ) -> Result<()> {
+        let Self { options, mesh, server, shared } = self;
+        let ways = ways(options, server)?;
+        let draw = |change: usize, of: usize| mesh.shape.random(change, of) as usize;
+        let mut clock = tokio::time::interval(Duration::from_millis(5));
+        let mut before = Before::now(server);
+        shared.take();
+        for part in 0..PARTS {
+            forget_peak(server.pid);
+            for round in 0..options.day / PARTS {
+                clock.tick().await;
+                let change = part * (options.day / PARTS) + round;
+                if round % KILLED == 0 {
+                    let at = draw(change, 0) % nodes.len();
+                    tasks[at].abort();
+                    let proxy =
+                        Proxy::new(at, as_node(options, &nodes[at])?, ways[at % ways.len()].clone(), shared.clone());
+                    held[at] = proxy.held();
+                    tasks[at] = tokio::spawn(proxy.run());
+                    continue;
+                }
+                mesh.any(draw(change, 1), draw(change, 2))?;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            shared.quiet(Duration::from_millis(500), self.patience()).await;
+            results.part((part + 1) * (options.day / PARTS), &outcome(&before, server, shared, Vec::new()));
+            before = Before::now(server);
+        }
+        Ok(())
+    }
+}
+
 type Fleet = (Vec<JoinHandle<()>>, Vec<Arc<Mutex<Held>>>);
 
 /// Lets all proxies connect, and returns where each keeps what it holds.
@@ -363,13 +416,17 @@ fn connect(options: &Options, nodes: &[Value], server: &Server, shared: &Arc<Sha
     let ways = ways(options, server)?;
     let (mut tasks, mut all) = (Vec::new(), Vec::new());
     for (at, node) in nodes.iter().enumerate() {
-        let node = if options.whole_routes { node.clone() } else { as_envoy(node.clone()) };
-        let node = mainsheet::pb::from_json(node).map_err(anyhow::Error::msg)?;
-        let proxy = Proxy::new(at, node, ways[at % ways.len()].clone(), shared.clone());
+        let proxy = Proxy::new(at, as_node(options, node)?, ways[at % ways.len()].clone(), shared.clone());
         all.push(proxy.held());
         tasks.push(tokio::spawn(proxy.run()));
     }
     Ok((tasks, all))
+}
+
+/// The node as its proxy says it.
+fn as_node(options: &Options, node: &Value) -> Result<Node> {
+    let node = if options.whole_routes { node.clone() } else { as_envoy(node.clone()) };
+    mainsheet::pb::from_json(node).map_err(anyhow::Error::msg)
 }
 
 /// The node as an Envoy says it, which also says what it is built from.

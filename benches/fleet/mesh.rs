@@ -144,6 +144,23 @@ impl Mesh {
         self.endpoint(2 + round % (self.shape.services.saturating_sub(2)).max(1), round / self.shape.services % 2 == 1)
     }
 
+    /// Something that changes, chosen by two numbers: mostly endpoints, as in life.
+    ///
+    /// # Errors
+    ///
+    /// When the directory cannot be written.
+    pub(crate) fn any(&self, what: usize, which: usize) -> io::Result<()> {
+        let services = self.shape.services;
+        match what % 100 {
+            0..70 => self.endpoint(which % services, (which / services).is_multiple_of(2)),
+            70..85 => self.put(&self.route(which % services.min(20), 10 + which % 80)),
+            85..90 => self.appear(services + which % 50),
+            90..95 => self.vanish(services + which % 50),
+            95..99 => self.put(&self.policy(which % 10, &format!("/{which}"))),
+            _ => self.step(Step::Settings, which % 4),
+        }
+    }
+
     /// The `n`-th sidecar: that of a pod, the first pods of all services first.
     pub(crate) fn sidecar(&self, n: usize) -> Value {
         let services = self.shape.services;

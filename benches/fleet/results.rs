@@ -14,6 +14,7 @@ pub(crate) struct Results {
     start: Table,
     connect: Table,
     steps: Table,
+    day: Table,
     /// What is drawn.
     pub(crate) figures: BTreeMap<String, f64>,
 }
@@ -59,12 +60,26 @@ impl Results {
                     "cpu of the proxies",
                 ],
             ),
+            day: Table::new("A day of changes", &["changes so far", "messages", "received", "cpu", "resident", "peak"]),
             figures: BTreeMap::new(),
         }
     }
 
-    pub(crate) fn tables(&self) -> [&Table; 3] {
-        [&self.start, &self.connect, &self.steps]
+    pub(crate) fn tables(&self) -> [&Table; 4] {
+        [&self.start, &self.connect, &self.steps, &self.day]
+    }
+
+    /// What a part of a day of changes came to.
+    pub(crate) fn part(&mut self, changes: usize, outcome: &Outcome) {
+        let total = total(&outcome.received);
+        self.day.row(vec![
+            Cell::Count(changes as u64),
+            Cell::Count(total.messages),
+            memory(total.bytes),
+            Cell::Seconds(outcome.server),
+            memory(outcome.resident),
+            memory(outcome.peak),
+        ]);
     }
 
     pub(crate) fn start(&mut self, options: &Options, objects: usize, server: &Server) {

@@ -78,6 +78,9 @@ fn grouped(number: u64) -> String {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
         writeln!(f, "{}\n", self.title)?;
         let texts: Vec<Vec<String>> = self.rows.iter().map(|r| r.iter().map(ToString::to_string).collect()).collect();
         let width = |at: usize| texts.iter().map(|r| r[at].len()).chain([self.columns[at].len()]).max().unwrap_or(0);

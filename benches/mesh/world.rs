@@ -186,7 +186,7 @@ impl Shape {
     }
 
     /// A number for each endpoint (SplitMix64).
-    fn random(self, i: usize, e: usize) -> u64 {
+    pub(crate) fn random(self, i: usize, e: usize) -> u64 {
         let at = (i * self.endpoints + e + 1) as u64;
         let mut z = self.seed.wrapping_add(at.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);

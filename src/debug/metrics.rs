@@ -132,4 +132,6 @@ fn work(debug: &Debug, page: &mut Page) {
     page.counter("mainsheet_responses", "Responses sent.").value(metrics.responses.get());
     page.counter("mainsheet_resources_sent", "Resources in them.").value(metrics.resources.get());
     page.counter("mainsheet_bytes_sent", "Bytes of resources in them.").value(metrics.bytes.get());
+    page.counter("mainsheet_message_bytes_sent", "Bytes of their messages, which may be compressed.")
+        .value(metrics.message_bytes.get());
 }

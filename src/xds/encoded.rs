@@ -15,11 +15,13 @@ use crate::{
     translate::Resource,
 };
 use bytes::{BufMut, Bytes, BytesMut};
+use crc32fast::Hasher;
+use flate2::{Compress, Compression, FlushCompress};
 use prost::Message as _;
 use std::{
     collections::{HashMap, VecDeque},
     fmt,
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Mutex, OnceLock, Weak},
 };
 use tonic::Status;
 use xxhash_rust::xxh3::xxh3_64;
@@ -32,11 +34,27 @@ const SMALL: usize = 4 << 10;
 const KEPT: usize = 1 << 20;
 /// What gRPC has before each message: whether it is compressed, and its length.
 pub(super) const PREFIX: usize = 5;
+/// What is compressed is so at the least expense.
+const LEVEL: Compression = Compression::fast();
+/// What gzip has before everything: that it is gzip, in deflate, without a name or a time, by nobody in particular.
+const GZIP: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+/// The last block of deflate, with nothing in it.
+const END: [u8; 2] = [3, 0];
 /// The number of `resources` in the responses of both variants.
 const RESOURCES: u32 = 2;
 
 /// A message of gRPC, in pieces.
 pub(super) type Message = Vec<Bytes>;
+
+/// How the messages of a stream are compressed (`grpc-encoding`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Encoding {
+    /// Not at all.
+    #[default]
+    Identity,
+    /// By gzip, but for small ones.
+    Gzip,
+}
 
 /// Encodes responses.
 #[derive(Debug, Default)]
@@ -63,6 +81,42 @@ struct Run {
     variant: Variant,
     resources: Box<[Arc<Resource>]>,
     bytes: Bytes,
+    squeezed: OnceLock<Squeezed>,
+}
+
+/// Bytes as blocks of deflate, which neither know of others nor end the stream.
+struct Squeezed {
+    blocks: Vec<u8>,
+    /// The checksum of the bytes.
+    sum: Hasher,
+}
+
+impl Squeezed {
+    fn of(bytes: &[u8]) -> Self {
+        let mut sum = Hasher::new();
+        sum.update(bytes);
+        let mut deflate = Compress::new(LEVEL, false);
+        let mut blocks = Vec::with_capacity(bytes.len() / 4 + 64);
+        // A flush is done when it leaves room.
+        while (deflate.total_in() as usize) < bytes.len() || blocks.len() == blocks.capacity() {
+            blocks.reserve(bytes.len() / 8 + 64);
+            let rest = &bytes[deflate.total_in() as usize..];
+            if deflate.compress_vec(rest, &mut blocks, FlushCompress::Full).is_err() {
+                unreachable!("compressing into memory cannot fail");
+            }
+        }
+        blocks.shrink_to_fit();
+        Self { blocks, sum }
+    }
+}
+
+/// The blocks of a run, which lasts as long as they do.
+struct LentBlocks(Arc<Run>);
+
+impl AsRef<[u8]> for LentBlocks {
+    fn as_ref(&self) -> &[u8] {
+        self.0.squeezed.get().map_or(&[], |squeezed| &squeezed.blocks)
+    }
 }
 
 impl Run {
@@ -89,7 +143,7 @@ impl Encoder {
     /// # Errors
     ///
     /// When it is larger than gRPC can say.
-    pub(super) fn response(&self, variant: Variant, response: Response) -> Result<Message, Status> {
+    pub(super) fn response(&self, variant: Variant, encoding: Encoding, response: Response) -> Result<Message, Status> {
         let Response { type_url, nonce, version, resources, removed } = response;
         let type_url = type_url.into_owned();
         let head = match variant {
@@ -111,7 +165,10 @@ impl Encoder {
         let runs: Vec<Arc<Run>> = cut(&resources).map(|run| self.run(variant, run)).collect();
         let length = head.len() + runs.iter().map(|run| run.bytes.len()).sum::<usize>();
         let small = length < SMALL;
-        let mut first = prefixed(length, if small { length } else { head.len() })?;
+        if encoding == Encoding::Gzip && !small {
+            return squeezed(&head, runs, length);
+        }
+        let mut first = prefixed(false, length, if small { length } else { head.len() })?;
         first.put_slice(&head);
         if small {
             runs.iter().for_each(|run| first.put_slice(&run.bytes));
@@ -130,7 +187,7 @@ impl Encoder {
         }
         // With the lock, so that of many that come at once one encodes and the rest wait for it.
         let bytes = encoded(variant, resources);
-        let run = Arc::new(Run { variant, resources: resources.into(), bytes });
+        let run = Arc::new(Run { variant, resources: resources.into(), bytes, squeezed: OnceLock::new() });
         known.keep(print, &run);
         run
     }
@@ -155,16 +212,37 @@ impl Known {
 ///
 /// When it is larger than gRPC can say.
 pub(super) fn message(encoded: &[u8]) -> Result<Message, Status> {
-    let mut message = prefixed(encoded.len(), encoded.len())?;
+    let mut message = prefixed(false, encoded.len(), encoded.len())?;
     message.put_slice(encoded);
     Ok(vec![message.freeze()])
 }
 
+/// A message of so many bytes in gzip. What streams share is compressed once, too: a stream of deflate may be put together
+/// from blocks that do not look back beyond their beginning.
+fn squeezed(head: &[u8], runs: Vec<Arc<Run>>, length: usize) -> Result<Message, Status> {
+    let Squeezed { blocks, mut sum } = Squeezed::of(head);
+    let mut all = GZIP.len() + blocks.len();
+    for run in &runs {
+        let run = run.squeezed.get_or_init(|| Squeezed::of(&run.bytes));
+        sum.combine(&run.sum);
+        all += run.blocks.len();
+    }
+    let mut end = BytesMut::with_capacity(END.len() + 8);
+    end.put_slice(&END);
+    end.put_u32_le(sum.finalize());
+    end.put_u32_le(length as u32);
+    let mut first = prefixed(true, all + end.len(), GZIP.len() + blocks.len())?;
+    first.put_slice(&GZIP);
+    first.put_slice(&blocks);
+    let rest = runs.into_iter().map(|run| Bytes::from_owner(LentBlocks(run)));
+    Ok(std::iter::once(first.freeze()).chain(rest).chain([end.freeze()]).collect())
+}
+
 /// What a message of this length starts with, with room for so many bytes of it.
-fn prefixed(length: usize, room: usize) -> Result<BytesMut, Status> {
+fn prefixed(compressed: bool, length: usize, room: usize) -> Result<BytesMut, Status> {
     let length = u32::try_from(length).map_err(|_| Status::resource_exhausted("a response of more than 4 GiB"))?;
     let mut start = BytesMut::with_capacity(PREFIX + room);
-    start.put_u8(0);
+    start.put_u8(compressed.into());
     start.put_u32(length);
     Ok(start)
 }
@@ -205,6 +283,7 @@ fn encoded(variant: Variant, resources: &[Arc<Resource>]) -> Bytes {
 mod tests {
     use super::*;
     use crate::id::ResourceType;
+    use std::io::Read as _;
 
     fn resources(count: usize) -> Vec<Arc<Resource>> {
         let resource = |n: usize| Resource::new(ResourceType::Cluster, format!("c-{n}"), vec![n as u8; 50], Vec::new());
@@ -234,7 +313,7 @@ mod tests {
         let encoder = Encoder::default();
         for count in [0, 1, 3, 500] {
             let resources = resources(count);
-            let delta = joined(&encoder.response(Variant::Delta, response(&resources)).unwrap());
+            let delta = joined(&encoder.response(Variant::Delta, Encoding::Identity, response(&resources)).unwrap());
             let delta = DeltaDiscoveryResponse::decode(&*delta).unwrap();
             assert_eq!((&*delta.nonce, &*delta.system_version_info), ("7", "v"));
             assert_eq!(
@@ -245,7 +324,7 @@ mod tests {
                 delta.resources.iter().map(|r| (r.name.clone(), r.version.clone(), r.resource.clone().unwrap().value));
             let meant = resources.iter().map(|r| (r.name.to_string(), r.version_text(), r.body.clone()));
             assert!(said.eq(meant));
-            let whole = joined(&encoder.response(Variant::Sotw, response(&resources)).unwrap());
+            let whole = joined(&encoder.response(Variant::Sotw, Encoding::Identity, response(&resources)).unwrap());
             let whole = DiscoveryResponse::decode(&*whole).unwrap();
             assert_eq!((&*whole.nonce, &*whole.version_info), ("7", "v"));
             assert!(whole.resources.iter().map(|any| &any.value).eq(resources.iter().map(|r| &r.body)));
@@ -253,12 +332,44 @@ mod tests {
     }
 
     #[test]
+    fn what_is_compressed_is_one_stream_of_gzip_and_shares_its_runs() {
+        let encoder = Encoder::default();
+        let mut list = resources(3_000);
+        let said = |message: &Message| {
+            let all = message.concat();
+            assert_eq!(
+                (all[0], all.len() - PREFIX),
+                (1, u32::from_be_bytes(all[1..PREFIX].try_into().unwrap()) as usize)
+            );
+            let mut plain = Vec::new();
+            // Of one member alone: what is behind it is not looked at, and nothing is.
+            let mut reader = flate2::bufread::GzDecoder::new(&all[PREFIX..]);
+            reader.read_to_end(&mut plain).expect("gzip, with the right sum and length");
+            assert!(reader.into_inner().is_empty());
+            plain
+        };
+        let both = |list: &[Arc<Resource>]| {
+            let plain = joined(&encoder.response(Variant::Delta, Encoding::Identity, response(list)).unwrap());
+            let small = encoder.response(Variant::Delta, Encoding::Gzip, response(list)).unwrap();
+            assert_eq!(said(&small), plain);
+            assert!(small.iter().map(Bytes::len).sum::<usize>() < plain.len() / 2);
+            small.iter().map(|piece| piece.as_ptr()).collect::<Vec<_>>()
+        };
+        let one = both(&list);
+        list.push(Arc::new(Resource::new(ResourceType::Cluster, "own", vec![1; 100_000], Vec::new())));
+        let own = both(&list).into_iter().filter(|place| !one.contains(place)).count();
+        assert!(own <= 3, "the head, the end, and the run that the resource is in: {own}");
+        let few = encoder.response(Variant::Delta, Encoding::Gzip, response(&resources(2))).unwrap();
+        assert!(DeltaDiscoveryResponse::decode(&*joined(&few)).is_ok(), "what is small is as it is");
+    }
+
+    #[test]
     fn lists_that_differ_in_one_resource_share_the_rest() {
         let encoder = Encoder::default();
         let mut list = resources(1_000);
-        let one = encoder.response(Variant::Delta, response(&list)).unwrap();
+        let one = encoder.response(Variant::Delta, Encoding::Identity, response(&list)).unwrap();
         list.insert(500, Arc::new(Resource::new(ResourceType::Cluster, "own", vec![1], Vec::new())));
-        let other = encoder.response(Variant::Delta, response(&list)).unwrap();
+        let other = encoder.response(Variant::Delta, Encoding::Identity, response(&list)).unwrap();
         let places = |message: &Message| -> Vec<_> { message.iter().map(|piece| piece.as_ptr()).collect() };
         let (one, other) = (places(&one), places(&other));
         assert!(one.len() > 5, "{}", one.len());
@@ -271,7 +382,7 @@ mod tests {
         let encoder = Encoder::default();
         for n in 0..100 {
             let resources: Vec<_> = resources(1_000).split_off(n);
-            encoder.response(Variant::Delta, response(&resources)).unwrap();
+            encoder.response(Variant::Delta, Encoding::Identity, response(&resources)).unwrap();
         }
         let known = lock(&encoder.known);
         assert!(known.bytes <= KEPT);

@@ -2,7 +2,7 @@
 //! that streams share what they are sent.
 
 use super::{
-    encoded::Message,
+    encoded::{Encoding, Message},
     requests::Requests,
     wire::{Delta, Sotw, Wire},
 };
@@ -22,6 +22,10 @@ use tonic::{
     codegen::http::{HeaderMap, HeaderValue, Response, header::CONTENT_TYPE},
     server::NamedService,
 };
+
+/// The header that says how messages are compressed, and the one that says how they may be.
+const ENCODING: &str = "grpc-encoding";
+const ACCEPTED: &str = "grpc-accept-encoding";
 
 /// What is sent on a stream, in order.
 pub(super) type Messages = mpsc::Receiver<Result<Message, Status>>;
@@ -120,11 +124,25 @@ impl<S: Serve, const N: usize> tonic::codegen::Service<Incoming> for Service<S, 
 
 impl<S: Serve, const N: usize> Service<S, N> {
     fn stream<W: Wire>(&self, request: Incoming) -> Outgoing {
-        let requests = request.map(|body| Requests::new(body, self.max));
+        let says = |header: &str| -> Encoding {
+            let values = request.headers().get_all(header).iter().filter_map(|value| value.to_str().ok());
+            match values.flat_map(|value| value.split(',')).any(|one| one.trim() == "gzip") {
+                true => Encoding::Gzip,
+                false => Encoding::Identity,
+            }
+        };
+        let (theirs, ours) = (says(ENCODING), says(ACCEPTED));
+        let mut requests = request.map(|body| Requests::new(body, self.max, theirs));
+        requests.extensions_mut().insert(ours);
         let messages = self.server.serve::<W>(SERVICES[N].only, Request::from_http(requests));
         let body = Pieces { messages, rest: Vec::new().into_iter(), over: false };
         let mut response = Response::new(tonic::body::Body::new(body));
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(ACCEPTED, HeaderValue::from_static("identity,gzip"));
+        if ours == Encoding::Gzip {
+            headers.insert(ENCODING, HeaderValue::from_static("gzip"));
+        }
         response
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{
     Metrics,
-    encoded::{Encoder, Message},
+    encoded::{Encoder, Encoding, Message},
     grpc::{Messages, SDS, Serve, Service},
     requests::Requests,
     session::MAX_OUTBOX,
@@ -81,7 +81,7 @@ impl Local {
                 permit = responses.reserve(), if !outbox.is_empty() => {
                     let Ok(permit) = permit else { return Ok(()) };
                     if let Some(answer) = outbox.pop_front() {
-                        permit.send(Ok(self.encoder.response(W::VARIANT, answer)?));
+                        permit.send(Ok(self.encoder.response(W::VARIANT, Encoding::Identity, answer)?));
                     }
                 }
                 request = requests.message(), if outbox.len() < MAX_OUTBOX => {

@@ -37,6 +37,8 @@ pub struct Metrics {
     pub resources: Counter,
     /// Bytes of resources in them.
     pub bytes: Counter,
+    /// Bytes of the messages that these were sent in, which may be compressed.
+    pub message_bytes: Counter,
     /// Streams that were opened.
     pub streams: Counter,
     /// Answers to responses that were not the newest.

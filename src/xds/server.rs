@@ -210,7 +210,8 @@ impl Serve for Server {
         let (responses, messages) = mpsc::channel(1);
         self.shared.metrics.streams.add(1);
         let caller = request.extensions().get::<Caller>().cloned();
-        let session = Session::<W>::new(self.shared.clone(), only, peer, caller);
+        let encoding = request.extensions().get().copied().unwrap_or_default();
+        let session = Session::<W>::new(self.shared.clone(), only, peer, caller, encoding);
         tokio::spawn(session.run(request.into_inner(), responses));
         messages
     }

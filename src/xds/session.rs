@@ -6,7 +6,7 @@
 use super::{
     Lease, Stay,
     cache::Seat,
-    encoded::{Message, message},
+    encoded::{Encoding, Message, message},
     registry::{Client, Place},
     requests::Requests,
     server::Shared,
@@ -22,6 +22,7 @@ use crate::{
     snapshot::Snapshot,
     translate::{Config, Resource},
 };
+use bytes::Bytes;
 use std::{
     collections::VecDeque,
     future::pending,
@@ -60,6 +61,8 @@ pub(super) struct Session<W: Wire> {
     peer: Option<SocketAddr>,
     /// Who the client has proved to be.
     caller: Option<Caller>,
+    /// How it takes what it is sent.
+    encoding: Encoding,
     /// Its secrets, where it gets them here.
     secrets: Option<watch::Receiver<Arc<[Resource]>>>,
     /// When the client has to come back, and prove it again.
@@ -99,6 +102,7 @@ impl<W: Wire> Session<W> {
         only: Option<ResourceType>,
         peer: Option<SocketAddr>,
         caller: Option<Caller>,
+        encoding: Encoding,
     ) -> Self {
         let ends = Instant::now() + age(shared.max_age, caller.as_ref());
         Self {
@@ -106,6 +110,7 @@ impl<W: Wire> Session<W> {
             only,
             peer,
             caller,
+            encoding,
             secrets: None,
             ends,
             node: None,
@@ -401,7 +406,9 @@ impl<W: Wire> Session<W> {
             Outgoing::Resources(response) => {
                 self.shared.metrics.responses.add(1);
                 self.shared.metrics.bytes.add(response.resources.iter().map(|r| r.body.len()).sum());
-                self.shared.encoder.response(W::VARIANT, response)
+                let message = self.shared.encoder.response(W::VARIANT, self.encoding, response)?;
+                self.shared.metrics.message_bytes.add(message.iter().map(Bytes::len).sum());
+                Ok(message)
             }
         }
     }

@@ -5,7 +5,7 @@
 //! `FUZZ_SEED` begins elsewhere. A world that fails is kept and named.
 
 use crate::{
-    dice::Dice,
+    dice::{Dice, number},
     harness::run,
     oracle::{cases, inlined, read_yaml, with_files},
 };
@@ -165,11 +165,6 @@ fn worlds_changed_at_random_are_translated_and_envoy_accepts_what_comes_of_them(
         failed.push(format!("FUZZ_SEED={n}, from {}, kept as {}: {why}", seed.name, kept.display()));
     }
     assert!(failed.is_empty(), "{} of {worlds} worlds failed:\n{}", failed.len(), failed.join("\n"));
-}
-
-/// A number in the environment.
-pub(crate) fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
 
 fn seeds() -> Vec<Seed> {

@@ -105,7 +105,7 @@ fn envoy_accepts_every_golden_case_from_a_control_plane() {
         let discovery = format!("127.0.0.1:{}", ports.grpc).parse().expect("an address");
         let mut control_plane = ControlPlane::start_with(&network.node(), ports, &config, &log, environment(case));
         let admin = ([127, 0, 0, 1], 15000).into();
-        let bootstrap = Bootstrap { node: node(case), discovery, admin, delta: true, whole: None };
+        let bootstrap = Bootstrap { node: node(case), discovery, admin, delta: true, compressed: false, whole: None };
         let mut envoy = Envoy::start(&network.node(), &bootstrap, &dir, &case.name);
         envoy.wait_live();
         let rejected = envoy.rejected();

@@ -54,9 +54,7 @@ impl Mirror {
             }
         }
     }
-}
 
-impl Mirror {
     /// An object is so now: what is told of it at once.
     fn told(&mut self, object: ObjectRef, fingerprint: u64, change: Option<Change>) -> Vec<Change> {
         match &mut self.list {

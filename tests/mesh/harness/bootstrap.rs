@@ -14,6 +14,8 @@ pub(crate) struct Bootstrap {
     pub(crate) admin: SocketAddr,
     /// Whether it asks for changes alone, or for all resources each time.
     pub(crate) delta: bool,
+    /// Whether it takes messages in gzip, as Google's gRPC library alone does in Envoy.
+    pub(crate) compressed: bool,
     /// All of it, where mainsheet wrote it.
     pub(crate) whole: Option<Value>,
 }
@@ -44,6 +46,23 @@ impl Bootstrap {
         if let Some(whole) = &self.whole {
             return whole.clone();
         }
+        let grpc_service = match self.compressed {
+            true => json!({
+                "google_grpc": {
+                    "target_uri": self.discovery,
+                    "stat_prefix": "xds",
+                    // In that library's counting this is gzip.
+                    "channel_args": { "args": { "grpc.default_compression_algorithm": { "int_value": 2 } } },
+                },
+            }),
+            false => json!({
+                "envoy_grpc": {
+                    "cluster_name": "xds-grpc",
+                    // A control plane that comes back is found soon, and not by all proxies at once.
+                    "retry_policy": { "retry_back_off": { "base_interval": "0.25s", "max_interval": "5s" } },
+                },
+            }),
+        };
         let ads = json!({ "ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s" });
         json!({
             "node": self.node,
@@ -55,13 +74,7 @@ impl Bootstrap {
                     "api_type": if self.delta { "DELTA_GRPC" } else { "GRPC" },
                     "transport_api_version": "V3",
                     "set_node_on_first_message_only": true,
-                    "grpc_services": [{
-                        "envoy_grpc": {
-                            "cluster_name": "xds-grpc",
-                            // A control plane that comes back is found soon, and not by all proxies at once.
-                            "retry_policy": { "retry_back_off": { "base_interval": "0.25s", "max_interval": "5s" } },
-                        },
-                    }],
+                    "grpc_services": [grpc_service],
                 },
             },
             "static_resources": { "clusters": [discovery(self.discovery)] },

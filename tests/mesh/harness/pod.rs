@@ -22,6 +22,8 @@ pub(crate) struct Pod {
     pub(crate) captured: bool,
     /// Whether its sidecar asks for changes alone (delta xDS).
     pub(crate) delta: bool,
+    /// Whether its sidecar takes what it is sent compressed.
+    pub(crate) compressed: bool,
     /// Whether its sidecar holds only what it has used.
     pub(crate) on_demand: bool,
     /// Whether it is a gateway: a proxy without a workload.
@@ -57,6 +59,7 @@ impl Pod {
             sidecar: true,
             captured: true,
             delta: true,
+            compressed: false,
             on_demand: false,
             router: false,
             identity: false,
@@ -128,6 +131,12 @@ impl Pod {
     /// With a sidecar that is sent all resources of a type each time.
     pub(crate) fn sotw(mut self) -> Self {
         self.delta = false;
+        self
+    }
+
+    /// With a sidecar that takes what it is sent compressed.
+    pub(crate) fn compressed(mut self) -> Self {
+        self.compressed = true;
         self
     }
 

@@ -267,7 +267,7 @@ impl Workload {
         }
         let admin: SocketAddr = ([127, 0, 0, 1], if captured { 15000 } else { free_port() }).into();
         let whole = secure.filter(|_| pod.identity).map(|(at, ca)| with_token(pod, at, ca, admin.port(), dir));
-        let bootstrap = Bootstrap { node, discovery, admin, delta: pod.delta, whole };
+        let bootstrap = Bootstrap { node, discovery, admin, delta: pod.delta, compressed: pod.compressed, whole };
         self.envoy = Some(Mutex::new(Envoy::start(&self.place, &bootstrap, dir, &pod.name)));
     }
 

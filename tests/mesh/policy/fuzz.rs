@@ -9,8 +9,8 @@ use super::{
     token::rules,
 };
 use crate::{
-    dice::Dice,
-    fuzz::{TEXTS, number},
+    dice::{Dice, number},
+    fuzz::TEXTS,
     harness::run,
 };
 use serde_json::{Map, Value, json};

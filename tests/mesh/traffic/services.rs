@@ -4,6 +4,29 @@ use super::{SUBSETS, Scene, assert_share, counts, shared};
 use crate::harness::{Client, Network, Pod, Request, World};
 
 #[test]
+fn an_envoy_that_takes_messages_compressed_is_served_as_any_other() {
+    let others: String = (0..100)
+        .map(|n| {
+            format!(
+                "---\napiVersion: v1\nkind: Service\nmetadata: {{name: s-{n}, namespace: shop}}\nspec: {{selector: \
+                 {{app: a}}, ports: [{{name: http, port: 80, targetPort: 8080}}]}}\n"
+            )
+        })
+        .collect();
+    let pods =
+        vec![Pod::new("client", "shop", "client", "v1").compressed(), Pod::new("a-v1", "shop", "a", "v1").bare()];
+    let world = World::with(pods, &[("others.yaml", &others)]);
+    let mut scene = Scene::of(&world, "small");
+    scene.route("a", "- route: [{destination: {host: NAME, subset: v1}}]");
+    assert_eq!(scene.served_by("/"), "a-v1");
+    let reply = scene.client.one(&Request::get("http://10.96.9.9/").host("s-7"));
+    assert_eq!(reply.served_by(), "a-v1", "{}", reply.brief());
+    let count = |name: &str| -> f64 { world.control_plane().metrics(name).iter().map(|(_, value)| value).sum() };
+    let (resources, messages) = (count("mainsheet_bytes_sent"), count("mainsheet_message_bytes_sent"));
+    assert!(resources > 50_000.0 && messages < resources / 4.0, "{resources} bytes became {messages}");
+}
+
+#[test]
 fn requests_are_spread_over_the_pods_of_a_service() {
     let mut scene = Scene::new("spread");
     scene.apply(&scene.service("a", "- {name: http, port: 80, targetPort: 8080}"));
