@@ -11,6 +11,7 @@ mod fleet;
 #[path = "mesh/large.rs"]
 mod large;
 #[path = "mesh/meter.rs"]
+#[allow(dead_code, reason = "other benchmarks use the rest")]
 mod meter;
 #[path = "mesh/table.rs"]
 mod table;

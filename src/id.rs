@@ -98,12 +98,16 @@ impl Host {
 
     /// This host, then each wildcard above it from the nearest to `*`: the order of specificity.
     pub fn candidates(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let wildcards = self.suffixes().map(|suffix| Cow::Owned(format!("*{suffix}")));
+        std::iter::once(Cow::Borrowed(&*self.0)).chain(wildcards)
+    }
+
+    /// What the wildcards above it have behind their star, from the nearest to `*`.
+    pub fn suffixes(&self) -> impl Iterator<Item = &str> {
         let text: &str = &self.0;
-        let wildcards = text.char_indices().filter(|&(at, c)| c == '.' && at + 1 < text.len());
+        let dots = text.char_indices().filter(|&(at, c)| c == '.' && at + 1 < text.len());
         let skip = usize::from(text.starts_with("*."));
-        std::iter::once(Cow::Borrowed(text))
-            .chain(wildcards.skip(skip).map(move |(at, _)| Cow::Owned(format!("*{}", &text[at..]))))
-            .chain((text != "*").then_some(Cow::Borrowed("*")))
+        dots.skip(skip).map(|(at, _)| &text[at..]).chain((text != "*").then_some(""))
     }
 }
 

@@ -10,6 +10,7 @@ mod entrance;
 mod few;
 mod idle;
 mod ingress;
+mod meeting;
 mod outside;
 mod overruled;
 mod peer_authentication;

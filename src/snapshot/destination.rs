@@ -1,6 +1,6 @@
 //! Which DestinationRule says how a client reaches a host.
 
-use super::View;
+use super::{View, meeting};
 use crate::{
     id::{Host, Namespace, Shared},
     model::{DestinationRule, ExportTo, ObjectKey, Role, selects},
@@ -19,8 +19,7 @@ impl<'a> View<'a> {
         let client = &self.key.namespace;
         let mut levels = [(client, client == root), (of, false), (root, false)].into_iter();
         let found = levels.find_map(|(level, private)| {
-            host.candidates().find_map(|candidate| {
-                let rules = self.snapshot.index.destination_rules.get(&*candidate).map_or(&[][..], |l| l);
+            meeting::above(&self.snapshot.index.destination_rules, host).find_map(|(_, rules)| {
                 let found: Vec<_> = rules
                     .iter()
                     .filter(|r| {

@@ -1,6 +1,6 @@
 //! Which VirtualServices a view's nodes follow, and what each of them depends on.
 
-use super::View;
+use super::{View, meeting};
 use crate::{
     id::{Host, Shared},
     model::{ExportTo, ObjectKey, Resolution, Service, VirtualService},
@@ -15,10 +15,10 @@ impl<'a> View<'a> {
     /// The VirtualServices for a host in sidecars: those that name it; where there are none, the first of those
     /// that name the nearest wildcard above it.
     pub fn virtual_services(&self, host: &Host) -> Vec<&'a Shared<VirtualService>> {
-        for candidate in host.candidates() {
-            let mut seen = self.naming(&candidate);
+        for (name, rules) in meeting::above(&self.snapshot.index.virtual_services, host) {
+            let mut seen = self.seen(rules);
             if !seen.is_empty() {
-                seen.truncate(if *candidate == **host { seen.len() } else { 1 });
+                seen.truncate(if name == host { seen.len() } else { 1 });
                 return seen;
             }
         }
@@ -27,30 +27,27 @@ impl<'a> View<'a> {
 
     /// The VirtualServices for sidecars that name exactly this host, in order of precedence.
     pub fn naming(&self, host: &str) -> Vec<&'a Shared<VirtualService>> {
-        let named = self.snapshot.index.virtual_services.get(host).map_or(&[][..], |l| l);
-        let mut seen: Vec<_> = named.iter().filter(|r| self.sees_virtual_service(r)).collect();
+        self.snapshot.index.virtual_services.get(host).map_or_else(Vec::new, |rules| self.seen(rules))
+    }
+
+    /// Those of the rules for one host that are for sidecars here, in order of precedence.
+    fn seen(&self, rules: &'a [Shared<VirtualService>]) -> Vec<&'a Shared<VirtualService>> {
+        let mut seen: Vec<_> = rules.iter().filter(|r| self.sees_virtual_service(r)).collect();
         seen.sort_by_key(|r| self.precedence(r));
         seen
     }
 
     /// The wildcards that VirtualServices name and that have a host in common with this one, without itself.
     pub fn named_wildcards(&self, host: &Host) -> Vec<&'a Host> {
-        let index = &self.snapshot.index.virtual_services;
-        let above = host.candidates().filter_map(|candidate| index.get_key_value(&*candidate));
-        let below = index.iter().filter(|(other, _)| host.is_wildcard() && host.covers(other));
-        let all = above.chain(below).map(|(other, _)| other);
+        let all = meeting::overlapping(&self.snapshot.index.virtual_services, host).map(|(other, _)| other);
         all.filter(|other| other.is_wildcard() && *other != host).collect()
     }
 
     /// The VirtualServices that may say where connections to a host go: all that have a host in common with it, in
     /// order of precedence.
     pub fn virtual_services_over(&self, host: &Host) -> Vec<&'a Shared<VirtualService>> {
-        let index = &self.snapshot.index.virtual_services;
-        let above = host.candidates().filter_map(|candidate| index.get(&*candidate));
-        let below = index.iter().filter(|(other, _)| host.is_wildcard() && *other != host && host.covers(other));
-        let mut found: Vec<_> = above
-            .chain(below.map(|(_, rules)| rules))
-            .flat_map(|rules| rules.iter())
+        let mut found: Vec<_> = meeting::overlapping(&self.snapshot.index.virtual_services, host)
+            .flat_map(|(_, rules)| rules.iter())
             .filter(|rule| rule.connections().next().is_some() && self.sees_virtual_service(rule))
             .collect();
         found.sort_by_key(|rule| self.precedence(rule));

@@ -6,6 +6,7 @@ use super::{
     Delta, Entrance, Policies, Snapshot,
     derive::target_port,
     entrance::Door,
+    meeting,
     outside::{pod_port, workload_port},
     registry::ByAge,
 };
@@ -472,10 +473,8 @@ impl<'a> View<'a> {
     /// The services that the listener which is looked at lets in and whose hosts have a name in common with this one:
     /// that of this name, those of wildcards above it, and for a wildcard those below it.
     pub fn overlapping(&self, host: &Host) -> Vec<&'a Shared<Service>> {
-        let services = &self.snapshot.index.services;
-        let above = host.candidates().filter_map(|candidate| services.get_key_value(&*candidate));
-        let below = services.iter().filter(|(other, _)| host.is_wildcard() && *other != host && host.covers(other));
-        above.chain(below).filter_map(|(other, _)| self.imported(other)).collect()
+        let meeting = meeting::overlapping(&self.snapshot.index.services, host);
+        meeting.filter_map(|(other, _)| self.imported(other)).collect()
     }
 
     /// The services that the listener which is looked at lets in and that have a port of this number, the oldest first.

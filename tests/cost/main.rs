@@ -48,5 +48,5 @@ fn a_push_allocates_for_what_changed_and_for_each_that_is_sent_it_and_for_nobody
     let route = once_and_each(|shape, back| shape.route_change(0, if back { 90 } else { 50 }));
     let unseen = once_and_each(|_, back| changes::unseen_change(back));
     // For one proxy, translating included; and for each more.
-    assert_eq!([endpoint, route, unseen], [(243, 19), (336, 16), (20, 0)]);
+    assert_eq!([endpoint, route, unseen], [(243, 19), (304, 16), (20, 0)]);
 }
