@@ -121,6 +121,9 @@ struct Options {
     /// is killed and another takes its place. Memory is told in between.
     #[arg(long, default_value_t = 0)]
     day: usize,
+    /// One proxy of so many is slow: it lets each response lie for a fifth of a second.
+    #[arg(long, default_value_t = 0)]
+    slow: usize,
     /// What the first proxy is sent is sent to all by a server that does nothing else, too.
     #[arg(long, conflicts_with = "sotw")]
     alone: bool,
@@ -392,8 +395,7 @@ impl Run<'_> {
                 if round % KILLED == 0 {
                     let at = draw(change, 0) % nodes.len();
                     tasks[at].abort();
-                    let proxy =
-                        Proxy::new(at, as_node(options, &nodes[at])?, ways[at % ways.len()].clone(), shared.clone());
+                    let proxy = proxy(options, &ways, at, &nodes[at], shared)?;
                     held[at] = proxy.held();
                     tasks[at] = tokio::spawn(proxy.run());
                     continue;
@@ -416,11 +418,19 @@ fn connect(options: &Options, nodes: &[Value], server: &Server, shared: &Arc<Sha
     let ways = ways(options, server)?;
     let (mut tasks, mut all) = (Vec::new(), Vec::new());
     for (at, node) in nodes.iter().enumerate() {
-        let proxy = Proxy::new(at, as_node(options, node)?, ways[at % ways.len()].clone(), shared.clone());
+        let proxy = proxy(options, &ways, at, node, shared)?;
         all.push(proxy.held());
         tasks.push(tokio::spawn(proxy.run()));
     }
     Ok((tasks, all))
+}
+
+/// The `at`-th proxy.
+fn proxy(options: &Options, ways: &[Way], at: usize, node: &Value, shared: &Arc<Shared>) -> Result<Proxy> {
+    let slow = options.slow > 0 && at.is_multiple_of(options.slow);
+    let pause = if slow { Duration::from_millis(200) } else { Duration::ZERO };
+    let way = Way { pause, ..ways[at % ways.len()].clone() };
+    Ok(Proxy::new(at, as_node(options, node)?, way, shared.clone()))
 }
 
 /// The node as its proxy says it.
@@ -455,7 +465,10 @@ fn ways(options: &Options, server: &Server) -> Result<Vec<Way>> {
     if tokens.is_empty() {
         tokens.push(None);
     }
-    Ok(tokens.into_iter().map(|token| Way { endpoint: endpoint.clone(), delta: !options.sotw, token }).collect())
+    Ok(tokens
+        .into_iter()
+        .map(|token| Way { endpoint: endpoint.clone(), delta: !options.sotw, token, pause: Duration::ZERO })
+        .collect())
 }
 
 /// What was used when something began.

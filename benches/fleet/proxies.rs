@@ -213,6 +213,8 @@ pub(crate) struct Way {
     pub(crate) delta: bool,
     /// What is shown for who it is.
     pub(crate) token: Option<AsciiMetadataValue>,
+    /// How long each response is left lying.
+    pub(crate) pause: Duration,
 }
 
 /// One proxy.
@@ -321,6 +323,7 @@ impl Proxy {
             ads.delta_aggregated_resources(self.request(ReceiverStream::new(requests))).await?.into_inner();
         conversation.tell(was_ready);
         while let Some(response) = responses.message().await? {
+            tokio::time::sleep(self.way.pause).await;
             if let Some(recorded) = lock(&self.shared.recorded).as_mut().filter(|_| self.at == 0) {
                 recorded.push(response.encode_to_vec().into());
             }
@@ -352,6 +355,7 @@ impl Proxy {
         let mut responses =
             ads.stream_aggregated_resources(self.request(ReceiverStream::new(requests))).await?.into_inner();
         while let Some(response) = responses.message().await? {
+            tokio::time::sleep(self.way.pause).await;
             let bytes = response.encoded_len();
             let Some(response) = of_whole(response, bytes) else { continue };
             for asked in conversation.take(response, false) {
