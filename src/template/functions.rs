@@ -1,12 +1,15 @@
 //! The functions that templates may call: Go's own, those of Istio's injection or of Helm, and those of sprig that look at nothing
-//! but their arguments (none of time, chance, certificates, regular expressions and versions).
+//! but their arguments (none of the time of day, chance, keys and certificates, names of hosts, and the environment).
 
 mod chart;
 mod collection;
 mod data;
+mod encoded;
 mod injection;
 mod numeric;
+mod pattern;
 mod text;
+mod version;
 
 use super::{Dialect, Value, print};
 use std::cmp::Ordering;
@@ -21,7 +24,46 @@ type Function = fn(&[Value]) -> Made;
 type Table = &'static [(&'static str, Function)];
 
 /// Those of sprig, which go before Go's own.
-const TABLES: &[Table] = &[collection::TABLE, data::TABLE, numeric::TABLE, text::TABLE, TABLE];
+const TABLES: &[Table] = &[
+    collection::TABLE,
+    data::TABLE,
+    encoded::TABLE,
+    numeric::TABLE,
+    pattern::TABLE,
+    text::TABLE,
+    version::TABLE,
+    TABLE,
+];
+
+/// Functions of sprig that have a second name, `must…`, under which an error ends the template. Here it always does.
+const MUST: [&str; 26] = [
+    "append",
+    "chunk",
+    "compact",
+    "deepCopy",
+    "first",
+    "fromJson",
+    "has",
+    "initial",
+    "last",
+    "merge",
+    "mergeOverwrite",
+    "prepend",
+    "push",
+    "regexFind",
+    "regexFindAll",
+    "regexReplaceAll",
+    "regexReplaceAllLiteral",
+    "regexSplit",
+    "rest",
+    "reverse",
+    "slice",
+    "toJson",
+    "toPrettyJson",
+    "toRawJson",
+    "uniq",
+    "without",
+];
 
 /// Those of injection and of Helm go before those of sprig.
 fn tables(dialect: Dialect) -> impl Iterator<Item = Table> {
@@ -33,7 +75,11 @@ fn tables(dialect: Dialect) -> impl Iterator<Item = Table> {
 }
 
 fn find(dialect: Dialect, name: &str) -> Option<Function> {
-    tables(dialect).flatten().find(|(n, _)| *n == name).map(|(_, function)| *function)
+    let found = |name: &str| tables(dialect).flatten().find(|(n, _)| *n == name).map(|(_, function)| *function);
+    found(name).or_else(|| {
+        let plain = name.strip_prefix("must")?;
+        found(MUST.iter().find(|known| known.get(1..) == plain.get(1..) && known.eq_ignore_ascii_case(plain))?)
+    })
 }
 
 /// Whether there is such a function.

@@ -146,6 +146,122 @@ fn functions_of_sprig_and_of_injection_do_what_they_do_there() {
 }
 
 #[test]
+fn digests_expressions_versions_addresses_and_paths_are_those_of_sprig() {
+    for (text, comes_to) in [
+        ("{{ sha1sum `a` }}", "86f7e437faa5a7fce15d1ddcb9eaeaea377667b8"),
+        ("{{ sha256sum `a` }}", "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"),
+        ("{{ sha512sum `a` | trunc 32 }}", "1f40fc92da241694750979ee6cf582f2"),
+        ("{{ adler32sum `Wikipedia` }}", "300286872"),
+        ("{{ b32enc `foobar` }} {{ b32dec `MZXW6YTBOI======` }} {{ b32enc `` }}|", "MZXW6YTBOI====== foobar |"),
+        ("{{ b32dec `MZXW` }}", "error: line 1: b32dec: it is not Base32"),
+        ("{{ regexMatch `^a+$` `aaa` }} {{ regexMatch `^a+$` `ab` }} {{ regexMatch `(` `a` }}", "true false false"),
+        ("{{ regexFind `[a-c]+` `xxabcx` }}|{{ regexFind `d` `abc` }}|", "abc||"),
+        (
+            "{{ regexFindAll `[2468]` `123456789` -1 }} {{ regexFindAll `.` `abc` 2 }} {{ regexFindAll `.` `abc` 0 }}",
+            "[2 4 6 8] [a b] []",
+        ),
+        (
+            "{{ regexReplaceAll `a(x*)b` `-ab-axxb-` `${1}W` }} {{ regexReplaceAllLiteral `a(x*)b` `-ab-axxb-` `${1}` }}",
+            "-W-xxW- -${1}-${1}-",
+        ),
+        (
+            "{{ regexSplit `z+` `pizza` -1 }} {{ regexSplit `,` `a,b,c` 2 }} {{ regexSplit `` `abc` -1 }} {{ len (regexSplit `a` `` -1) }}",
+            "[pi a] [a b,c] [a b c] 1",
+        ),
+        ("{{ mustRegexFind `b` `abc` }} {{ regexQuoteMeta `1.2(3)` }}", "b 1\\.2\\(3\\)"),
+        (
+            "{{ $v := semver `v1.2.3-rc.1+b` }}{{ $v.Major }}.{{ $v.Minor }}.{{ $v.Patch }} {{ $v.Prerelease }} {{ $v.Metadata }}",
+            "1.2.3 rc.1 b",
+        ),
+        (
+            "{{ with urlParse `https://u:p@h.example:8080/a%20b?c=d#e` }}{{ .scheme }} {{ .userinfo }} {{ .host }} {{ .hostname }} {{ .path }} {{ .query }} {{ .fragment }}{{ end }}",
+            "https u:p h.example:8080 h.example /a b c=d e",
+        ),
+        (
+            "{{ (urlParse `mailto:a@b`).opaque }} {{ (urlParse `http://[::1]:80/`).hostname }} {{ (urlParse `/a?b`).query }}",
+            "a@b ::1 b",
+        ),
+        (
+            "{{ urlJoin (dict `scheme` `http` `host` `h:80` `path` `/a b` `query` `c=d` `fragment` `e`) }} {{ urlJoin (urlParse `mailto:a@b`) }}",
+            "http://h:80/a%20b?c=d#e mailto:a@b",
+        ),
+        (
+            "{{ clean `/a//b/../c/.` }} {{ clean `../a/..` }} {{ clean `` }} {{ dir `a//b/` }} {{ dir `a` }} {{ osDir `/a` }}",
+            "/a/c .. . a/b . /",
+        ),
+        (
+            "{{ abbrevboth 5 10 `1234 5678 9123` }} {{ abbrevboth 0 5 `abcdefgh` }} {{ abbrevboth 9 7 `abcdefghij` }}",
+            "...5678... ab... ...ghij",
+        ),
+        (
+            "{{ wrap 5 `aaa bbb ccc` | quote }} {{ wrap 2 `aaaa b` | quote }} {{ wrapWith 3 `|` `abcdefgh` }}",
+            r#""aaa\nbbb\nccc" "aaaa\nb" abc|def|gh"#,
+        ),
+        (
+            "{{ duration 95 }} {{ duration `3600` }} {{ durationRound `2h10m5s` }} {{ durationRound `2400h10m5s` }} {{ durationRound `` }}",
+            "1m35s 1h0m0s 2h 3mo 0s",
+        ),
+        (
+            "{{ maxf 1 2.5 2 }} {{ minf 1.5 3 }} {{ add1f 1.5 }} {{ toDecimal `777` }} {{ toDecimal `9` }}",
+            "2.5 1.5 2.5 511 0",
+        ),
+        (
+            "{{ typeIsLike `*string` `a` }} {{ mustToJson (mustAppend (list 1) 2) }} {{ mustSlice (list 1 2 3) 1 2 }}",
+            "true [1,2] [2]",
+        ),
+    ] {
+        assert_eq!(run(text), comes_to, "{text}");
+    }
+    for unknown in ["mustQuote 1", "now", "genPrivateKey `rsa`", "mustAPPEND 1", "getHostByName `a`"] {
+        assert!(fails(&format!("{{{{ {unknown} }}}}")).contains("is not known"), "{unknown}");
+    }
+}
+
+#[test]
+fn versions_are_held_to_what_is_written_as_in_charts() {
+    for (held_to, version, holds) in [
+        ("1.2.3", "v1.2.3", true),
+        ("=1.2.3", "1.2.4", false),
+        ("!=1.2.3", "1.2.4", true),
+        ("1.2", "1.2.9", true),
+        ("1.2.x", "1.3.0", false),
+        ("!=1.2.x", "1.2.5", false),
+        ("*", "7.0.1", true),
+        (">=1.21-0", "v1.34.2-gke.100", true),
+        (">=1.21", "v1.34.2-gke.100", false),
+        (">1.2", "1.2.9", false),
+        (">1.2", "1.3.0", true),
+        ("<=1.2", "1.2.9", true),
+        ("<1.2", "1.1.9", true),
+        (">= 1.2, < 2", "1.9.9", true),
+        (">=1.2 <2", "2.0.0", false),
+        ("1.2 - 1.4", "1.4.7", true),
+        ("1.2 - 1.4.5", "1.4.6", false),
+        ("~1.2.3", "1.2.9", true),
+        ("~1.2.3", "1.3.0", false),
+        ("~1", "1.9.0", true),
+        ("^1.2.3", "1.9.0", true),
+        ("^1.2.3", "2.0.0", false),
+        ("^0.2.3", "0.2.9", true),
+        ("^0.2.3", "0.3.0", false),
+        ("^0.0.3", "0.0.4", false),
+        ("^0.0", "0.0.9", true),
+        ("^0", "0.9.0", true),
+        ("<1.0 || >=2.0", "2.1.0", true),
+        ("<1.0 || >=2.0", "1.5.0", false),
+        (">1.0.0-rc.2", "1.0.0-rc.10", true),
+        (">1.0.0-rc.1", "1.0.0", true),
+        ("<1.0.0-rc", "1.0.0-1", true),
+    ] {
+        let text = format!("{{{{ semverCompare `{held_to}` `{version}` }}}}");
+        assert_eq!(run(&text), holds.to_string(), "{text}");
+    }
+    for text in ["{{ semverCompare `>=a` `1.2` }}", "{{ semverCompare `>=1` `new` }}", "{{ semver `1.2.3.4` }}"] {
+        assert!(run(text).starts_with("error: "), "{text}");
+    }
+}
+
+#[test]
 fn what_a_provider_of_opentelemetry_is_told_follows_from_the_workload() {
     let text = "{{ otelResourceAttributes .MeshConfig .A .L `shop` .Containers }}";
     let data = json!({
@@ -199,6 +315,10 @@ fn no_template_runs_nests_or_grows_for_ever() {
         "{{ repeat 100000000 `aaaaaaaaaaaaaa` }}",
         "{{ until 1000000000 }}",
         "{{ range 100000 }}{{ repeat 1000 `aaaaaaaaaaaaaaa` }}{{ end }}",
+        "{{ regexReplaceAll `` (repeat 100000 `a`) (repeat 100000 `b`) }}",
+        "{{ regexMatch `a` (regexReplaceAll `.*` (repeat 1000 `a`) (repeat 2000 `$0`)) }}",
+        "{{ mustRegexMatch `(((a{500}){500}){500})` `a` }}",
+        "{{ wrapWith 1 (repeat 1000 `b`) (repeat 100000 `a`) }}",
     ] {
         assert!(run(text).starts_with("error: "), "{text}");
     }

@@ -103,8 +103,6 @@ pub(super) const TABLE: Table = &[
     }),
     ("merge", |a| merge(a, false)),
     ("mergeOverwrite", |a| merge(a, true)),
-    ("mustMerge", |a| merge(a, false)),
-    ("mustMergeOverwrite", |a| merge(a, true)),
     ("dig", |a| {
         let (keys, [default, map]) = a.split_last_chunk().ok_or("takes keys, a default and a map")?;
         let mut value = map.clone();

@@ -9,8 +9,6 @@ pub(super) const TABLE: Table = &[
     ("toRawJson", |a| Ok(at(a, 0)?.to_json().to_string().into())),
     ("toPrettyJson", |a| Ok(format!("{:#}", at(a, 0)?.to_json()).into())),
     ("fromJson", |a| from_json(&string(a, 0)?)),
-    ("mustFromJson", |a| from_json(&string(a, 0)?)),
-    ("mustToJson", |a| Ok(at(a, 0)?.to_json().to_string().into())),
     ("fromYaml", |a| {
         let value: serde_json::Value = serde_norway::from_str(&string(a, 0)?).map_err(|e| e.to_string())?;
         Ok(Value::of(&value, Kind::Map))
@@ -26,6 +24,10 @@ pub(super) const TABLE: Table = &[
     ("kindIs", |a| Ok((string(a, 0)? == at(a, 1)?.kind()).into())),
     ("typeOf", |a| Ok(type_of(at(a, 0)?).into())),
     ("typeIs", |a| Ok((string(a, 0)? == type_of(at(a, 1)?)).into())),
+    ("typeIsLike", |a| {
+        let (wanted, is) = (string(a, 0)?, type_of(at(a, 1)?));
+        Ok((wanted.strip_prefix('*').unwrap_or(&wanted) == is).into())
+    }),
     ("default", |a| Ok(if a.len() > 1 && at(a, 1)?.truth() { a[1].clone() } else { at(a, 0)?.clone() })),
     ("empty", |a| Ok((!at(a, 0)?.truth()).into())),
     ("coalesce", |a| Ok(a.iter().find(|v| v.truth()).cloned().unwrap_or_default())),

@@ -1,6 +1,6 @@
 //! Functions of texts.
 
-use super::{Table, Value, at, count, int, list, print, string};
+use super::{Made, Table, Value, at, count, int, list, print, string};
 use crate::template::Kind;
 
 /// How long a text may become by repeating.
@@ -112,17 +112,20 @@ pub(super) const TABLE: Table = &[
     }),
     ("base", |a| Ok(base(&string(a, 0)?).into())),
     ("osBase", |a| Ok(base(&string(a, 0)?).into())),
-    ("dir", |a| {
-        let path = string(a, 0)?;
-        let dir = path.rfind('/').map_or("", |i| &path[..i.max(1)]);
-        Ok(if dir.is_empty() { "." } else { dir }.into())
-    }),
-    ("ext", |a| {
-        let path = string(a, 0)?;
-        let name = base(&path);
-        Ok(name.rfind('.').map_or("", |i| &name[i..]).into())
-    }),
+    ("dir", |a| Ok(dir(&string(a, 0)?).into())),
+    ("osDir", |a| Ok(dir(&string(a, 0)?).into())),
+    ("ext", |a| Ok(ext(&string(a, 0)?).into())),
+    ("osExt", |a| Ok(ext(&string(a, 0)?).into())),
+    ("clean", |a| Ok(clean(&string(a, 0)?).into())),
+    ("osClean", |a| Ok(clean(&string(a, 0)?).into())),
     ("isAbs", |a| Ok(string(a, 0)?.starts_with('/').into())),
+    ("osIsAbs", |a| Ok(string(a, 0)?.starts_with('/').into())),
+    ("abbrevboth", |a| {
+        let (from, most, text) = (count(a, 0)?, count(a, 1)?, string(a, 2)?);
+        Ok(if most < 4 || from > 0 && most < 7 { text } else { shortened(&text, from, most) }.into())
+    }),
+    ("wrap", |a| wrapped(&string(a, 1)?, count(a, 0)?, "\n", false)),
+    ("wrapWith", |a| wrapped(&string(a, 2)?, count(a, 0)?, &string(a, 1)?, true)),
     ("plural", |a| Ok(if int(a, 2)? == 1 { a[0].clone() } else { at(a, 1)?.clone() })),
 ];
 
@@ -170,6 +173,85 @@ fn cased(text: &str, sign: char) -> String {
         before = Some(c);
     }
     out.trim_end_matches(sign).to_owned()
+}
+
+/// A text of at most so many characters, with dots where the rest was, before or after.
+fn shortened(text: &str, from: usize, most: usize) -> String {
+    let all: Vec<char> = text.chars().collect();
+    let part = |from: usize, to: usize| all[from..to].iter().collect::<String>();
+    let kept = most - 3;
+    if all.len() <= most {
+        return text.to_owned();
+    }
+    let from = from.min(all.len() - kept);
+    match from {
+        0..=4 => format!("{}...", part(0, kept)),
+        // There is no room for dots on either side.
+        _ if most < 7 => text.to_owned(),
+        _ if from + kept < all.len() => format!("...{}", shortened(&part(from, all.len()), 0, kept)),
+        _ => format!("...{}", part(all.len() - kept, all.len())),
+    }
+}
+
+/// A text in lines of at most so many characters, broken where spaces are; longer words only where they may be.
+fn wrapped(text: &str, most: usize, line: &str, words_too: bool) -> Made {
+    let all: Vec<char> = text.chars().collect();
+    let most = most.clamp(1, LONGEST);
+    if (all.len() / most + 1).saturating_mul(line.len().max(1)) > LONGEST {
+        return Err("makes a text that is too long".into());
+    }
+    let line = if line.is_empty() { "\n" } else { line };
+    let (mut out, mut from) = (String::new(), 0);
+    while all.len() - from > most {
+        if all[from] == ' ' {
+            from += 1;
+            continue;
+        }
+        let space = (from..=from + most).rev().find(|i| all[*i] == ' ');
+        let (end, next) = match space {
+            Some(at) => (at, at + 1),
+            None if words_too => (from + most, from + most),
+            None => match (from + most..all.len()).find(|i| all[*i] == ' ') {
+                Some(at) => (at, at + 1),
+                None => break,
+            },
+        };
+        out.extend(&all[from..end]);
+        out.push_str(line);
+        from = next;
+    }
+    out.extend(&all[from..]);
+    Ok(out.into())
+}
+
+/// A path without what says nothing: `//`, `.`, and `..` after a name.
+fn clean(path: &str) -> String {
+    let absolute = path.starts_with('/');
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match (part, parts.last()) {
+            ("" | ".", _) => {}
+            ("..", Some(last)) if *last != ".." => drop(parts.pop()),
+            ("..", None) if absolute => {}
+            (part, _) => parts.push(part),
+        }
+    }
+    match (absolute, parts.join("/")) {
+        (true, rest) => format!("/{rest}"),
+        (false, rest) if rest.is_empty() => ".".to_owned(),
+        (false, rest) => rest,
+    }
+}
+
+/// All of a path but its last part.
+fn dir(path: &str) -> String {
+    clean(path.rfind('/').map_or("", |i| &path[..=i]))
+}
+
+/// What the last part of a path ends with, from its last point.
+fn ext(path: &str) -> &str {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    name.rfind('.').map_or("", |i| &name[i..])
 }
 
 /// The last part of a path.
