@@ -43,6 +43,7 @@ impl Admission {
                 NativeSidecars::True => Native::On,
                 NativeSidecars::False => Native::Off,
             },
+            users_of_namespaces: options.platform == "openshift",
         };
         Self { cluster, snapshots, following, metrics: Arc::default() }
     }

@@ -89,7 +89,7 @@ fn injector(options: &Options) -> Result<Injector> {
         bail!("--inject-config-file: {why}");
     }
     let mesh = mesh(&values(&options.mesh_config_file)?);
-    Ok(Injector { settings, mesh, revision: options.revision.clone(), proxies: Proxies::default() })
+    Ok(Injector { settings, mesh, revision: options.revision.clone(), proxies: Proxies::default(), users: None })
 }
 
 fn read(file: &Path) -> Result<String> {

@@ -10,6 +10,9 @@ pub struct Admission {
     /// Kubernetes 1.33 or newer.
     #[arg(long, env = "ENABLE_NATIVE_SIDECARS", value_enum, default_value = "auto")]
     pub native_sidecars: NativeSidecars,
+    /// What the cluster is. On `openshift` sidecars run as a user that their namespace has; other words change nothing.
+    #[arg(long, env = "PLATFORM", default_value = "", hide_default_value = true, value_name = "NAME")]
+    pub platform: String,
 }
 
 /// Whether sidecars are containers that start before the pod's own and end after them.

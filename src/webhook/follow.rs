@@ -1,17 +1,18 @@
-//! Follows what injection depends on: the ConfigMaps with the templates and with the mesh's settings, and the versions of the
-//! nodes.
+//! Follows what injection depends on: the ConfigMaps with the templates and with the mesh's settings, the versions of the
+//! nodes, and where namespaces have users of their own, which.
 
 use super::{
     inject::{Injector, mesh},
+    openshift::Users,
     proxies::Proxies,
     settings::Settings,
 };
 use crate::parse::{with_revision, yaml};
 use futures_util::{Stream, StreamExt as _, stream};
-use k8s_openapi::api::core::v1::{ConfigMap, Node};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node};
 use kube::{
     Api, Client,
-    api::{ApiResource, DynamicObject, GroupVersionKind},
+    api::{ApiResource, DynamicObject, GroupVersionKind, PartialObjectMeta},
     runtime::{
         WatchStreamExt as _,
         watcher::{self, watcher},
@@ -52,6 +53,8 @@ pub struct Options {
     pub mesh_file: Option<PathBuf>,
     /// Whether sidecars are native ones.
     pub native: Native,
+    /// Whether each namespace has users of its own, as on OpenShift.
+    pub users_of_namespaces: bool,
 }
 
 impl std::fmt::Debug for Options {
@@ -77,6 +80,8 @@ enum News {
     /// All nodes will be told anew.
     Nodes,
     Node(String, Option<u32>),
+    Namespace(String, BTreeMap<String, String>),
+    NamespaceGone(String),
     /// All ProxyConfigs will be told anew.
     Proxies,
     Proxy(Value),
@@ -92,6 +97,7 @@ struct Known {
     mesh: Value,
     nodes: BTreeMap<String, u32>,
     proxies: Proxies,
+    users: Option<Arc<Users>>,
 }
 
 /// What injection depends on, and what keeps it up to date.
@@ -102,7 +108,7 @@ pub fn follow(options: Options) -> (watch::Receiver<State>, impl Future<Output =
         }
         None => Ok(Settings::built_in()),
     };
-    let mut known = Known { options, settings, mesh: json!({}), nodes: BTreeMap::new(), proxies: Proxies::default() };
+    let mut known = Known::new(options, settings);
     let (sender, receiver) = watch::channel(known.state());
     let task = async move {
         let mut news = known.news();
@@ -118,8 +124,13 @@ pub fn follow(options: Options) -> (watch::Receiver<State>, impl Future<Output =
 }
 
 impl Known {
+    fn new(options: Options, settings: Result<Settings, String>) -> Self {
+        let users = options.users_of_namespaces.then(Arc::default);
+        Self { options, settings, mesh: json!({}), nodes: BTreeMap::new(), proxies: Proxies::default(), users }
+    }
+
     fn news(&self) -> stream::SelectAll<stream::BoxStream<'static, News>> {
-        let Options { client, namespace, revision, mesh_file, native } = &self.options;
+        let Options { client, namespace, revision, mesh_file, native, users_of_namespaces } = &self.options;
         let mut all = Vec::new();
         if let Some(file) = mesh_file.clone() {
             all.push(follow_file(file).boxed());
@@ -137,6 +148,9 @@ impl Known {
             all.push(follow_proxies(client.clone()).boxed());
             if *native == Native::Auto {
                 all.push(follow_nodes(client.clone()).boxed());
+            }
+            if *users_of_namespaces {
+                all.push(follow_namespaces(client.clone()).boxed());
             }
         }
         stream::select_all(all)
@@ -159,6 +173,10 @@ impl Known {
             News::Nodes => self.nodes.clear(),
             News::Node(name, Some(minor)) => drop(self.nodes.insert(name, minor)),
             News::Node(name, None) => drop(self.nodes.remove(&name)),
+            News::Namespace(name, annotations) => {
+                return self.users.as_mut().is_some_and(|users| Arc::make_mut(users).insert(&name, &annotations));
+            }
+            News::NamespaceGone(name) => self.users.iter_mut().for_each(|users| Arc::make_mut(users).remove(&name)),
             News::Proxies => self.proxies.clear(),
             News::Proxy(object) => self.proxies.insert(object),
             News::ProxyGone(object) => self.proxies.remove(&object),
@@ -204,7 +222,7 @@ impl Known {
     fn state(&self) -> State {
         let injector = self.settings.clone().map(|settings| {
             let (mesh, revision) = (mesh(&self.mesh), self.options.revision.clone());
-            Arc::new(Injector { settings, mesh, revision, proxies: self.proxies.clone() })
+            Arc::new(Injector { settings, mesh, revision, proxies: self.proxies.clone(), users: self.users.clone() })
         });
         State { injector, native: self.is_native() }
     }
@@ -224,6 +242,24 @@ fn follow_nodes(client: Client) -> impl Stream<Item = News> {
             Ok(watcher::Event::Delete(node)) => Some(News::Node(node.metadata.name.unwrap_or_default(), None)),
             Ok(watcher::Event::InitDone) => None,
             Err(error) => Some(News::Lost("the versions of nodes", error.to_string())),
+        };
+        std::future::ready(news)
+    })
+}
+
+/// The annotations of each namespace.
+fn follow_namespaces(client: Client) -> impl Stream<Item = News> {
+    let api = Api::<PartialObjectMeta<Namespace>>::all(client);
+    let events = watcher(api, watcher::Config::default()).default_backoff();
+    events.filter_map(|event| {
+        let news = match event {
+            Ok(watcher::Event::InitApply(found) | watcher::Event::Apply(found)) => {
+                let metadata = found.metadata;
+                Some(News::Namespace(metadata.name.unwrap_or_default(), metadata.annotations.unwrap_or_default()))
+            }
+            Ok(watcher::Event::Delete(found)) => Some(News::NamespaceGone(found.metadata.name.unwrap_or_default())),
+            Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
+            Err(error) => Some(News::Lost("the users of namespaces", error.to_string())),
         };
         std::future::ready(news)
     })
@@ -295,10 +331,10 @@ mod tests {
             revision: "canary".into(),
             mesh_file: None,
             native: Native::Auto,
+            users_of_namespaces: false,
         };
         let settings = Err("nothing was read".into());
-        let mut known =
-            Known { options, settings, mesh: json!({}), nodes: BTreeMap::new(), proxies: Proxies::default() };
+        let mut known = Known::new(options, settings);
         known.take(News::Settings(None));
         assert!(
             known.state().injector.expect_err("no templates").contains("istio-sidecar-injector-canary in istio-system")
@@ -319,10 +355,10 @@ mod tests {
             revision: String::new(),
             mesh_file: None,
             native: Native::Auto,
+            users_of_namespaces: false,
         };
         let settings = Ok(Settings::built_in());
-        let mut known =
-            Known { options, settings, mesh: json!({}), nodes: BTreeMap::new(), proxies: Proxies::default() };
+        let mut known = Known::new(options, settings);
         let mut native = |news| {
             known.take(news);
             known.state().native

@@ -6,6 +6,7 @@
 use super::{
     alone, annotation, arrange, image,
     merge::merge,
+    openshift::{self, Users},
     overlay::{self, Injected},
     owner::Owner,
     probe,
@@ -18,7 +19,7 @@ use crate::{
     template::{self, Kind},
 };
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 /// The container of the proxy.
 pub(super) const PROXY: &str = "istio-proxy";
@@ -29,8 +30,6 @@ pub(super) const VALIDATION: &str = "istio-validation";
 pub(super) const STATUS: &str = "sidecar.istio.io/status";
 const NATIVE: &str = "sidecar.istio.io/nativeSidecar";
 const NETWORK: &str = "topology.istio.io/network";
-/// Whom the proxy runs as, whose traffic is not captured.
-const USER: u64 = 1337;
 
 /// All that pods are injected with.
 #[derive(Clone, Debug)]
@@ -43,6 +42,8 @@ pub struct Injector {
     pub revision: String,
     /// Settings of proxies that are objects by themselves.
     pub proxies: Proxies,
+    /// Whom proxies run as, where each namespace has users of its own.
+    pub users: Option<Arc<Users>>,
 }
 
 /// A pod to inject.
@@ -99,6 +100,11 @@ impl Injector {
     /// When the pod, or a template, says something that cannot be done; the text says what to write instead.
     pub fn inject(&self, request: &Request<'_>) -> Result<Value, String> {
         shaped(request.pod)?;
+        let mut pod = Cow::Borrowed(request.pod);
+        if self.users.is_some() {
+            openshift::forget_user(pod.to_mut());
+        }
+        let request = &Request { pod: &pod, ..request.clone() };
         let annotations = &request.pod["metadata"]["annotations"];
         let wrong = annotation::problems(annotations);
         if !wrong.is_empty() {
@@ -174,6 +180,7 @@ impl Injector {
         let kind = facts.config["image"]["imageType"].as_str();
         let localhost = self.mesh["inboundTrafficPolicy"]["mode"] == "LOCALHOST";
         let owner = &request.owner;
+        let (user, group) = self.users.as_ref().map_or(openshift::USUAL, |users| users.of(request.namespace));
         let mut meta = pod["metadata"].clone();
         meta["namespace"] = request.namespace.into();
         let mut mesh = self.mesh.clone();
@@ -191,8 +198,8 @@ impl Injector {
             ("NativeSidecars", facts.native.into()),
             ("ProxyImage", image::image(values, "proxy", kind, annotations).into()),
             ("ProxyInitImage", image::image(values, "proxy_init", None, annotations).into()),
-            ("ProxyUID", (USER as i64).into()),
-            ("ProxyGID", (USER as i64).into()),
+            ("ProxyUID", user.into()),
+            ("ProxyGID", group.into()),
             ("InboundTrafficPolicyMode", if localhost { "localhost" } else { "passthrough" }.into()),
             ("CompliancePolicy", "".into()),
         ];

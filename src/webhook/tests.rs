@@ -18,6 +18,7 @@ fn injector() -> Injector {
         mesh: mesh(&json!({})),
         revision: String::new(),
         proxies: Proxies::default(),
+        users: None,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::parse::yaml;
-use std::{env, fs, path::Path};
+use std::{env, fs, path::Path, sync::Arc};
 
 const PLAIN: &str = "a-pod-gets-a-sidecar";
 
@@ -18,6 +18,15 @@ struct Case {
 fn read(path: &Path) -> Value {
     let text = fs::read_to_string(path).unwrap_or_default();
     yaml::value(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The users of namespaces, by their annotations.
+fn users(namespaces: &Value) -> Option<Arc<Users>> {
+    let mut users = Users::default();
+    for (name, annotations) in namespaces.as_object()? {
+        users.insert(name, &serde_json::from_value(annotations.clone()).expect("annotations"));
+    }
+    Some(users.into())
 }
 
 impl Case {
@@ -44,6 +53,7 @@ impl Case {
                 mesh: mesh(&map("mesh")),
                 revision: text("revision", ""),
                 proxies: Proxies::of(told["proxies"].as_array().into_iter().flatten().cloned()),
+                users: users(&told["namespaces"]),
             },
         }
     }
