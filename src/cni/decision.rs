@@ -57,6 +57,9 @@ pub fn decide(pod: &Pod, native_nftables: bool) -> Decision {
     if annotations.get(MODE).is_some_and(|mode| mode == "NONE") {
         return Decision::Leave("its interception mode is NONE");
     }
+    // A pod with users of its own: the kernel takes rules of iptables that name a user from such users alone, those of nft
+    // from the node as well, and understands them as the pod does.
+    let native_nftables = native_nftables || spec.host_users == Some(false);
     Decision::Capture(Box::new(settings(proxy, &environment, &annotations, native_nftables)))
 }
 

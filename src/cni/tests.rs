@@ -60,6 +60,15 @@ fn an_injected_pod_is_captured_as_by_the_init_container() {
 }
 
 #[test]
+fn a_pod_with_users_of_its_own_is_captured_by_nft() {
+    for (own, by_nft) in [(json!(false), true), (json!(true), false), (Value::Null, false)] {
+        let mut value = injected(json!({}));
+        value["spec"]["hostUsers"] = own;
+        assert_eq!(options(value).expect("good").native_nftables, by_nft);
+    }
+}
+
+#[test]
 fn annotations_and_the_proxys_settings_count() {
     let mut value = injected(json!({
         "sidecar.istio.io/interceptionMode": "TPROXY",

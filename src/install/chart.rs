@@ -48,6 +48,7 @@ const CNI: Files = files!("cni":
     "templates/_names.tpl",
     "templates/daemonset.yaml",
     "templates/limits.yaml",
+    "templates/multus.yaml",
     "templates/rights.yaml",
     "values.yaml",
 );

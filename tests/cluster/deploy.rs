@@ -264,8 +264,9 @@ fn the_charts_are_taken_by_the_api_server_and_the_manifests_are_what_they_make()
 }
 
 /// Values of the node's chart and of the gateway's that bring out every object, in every form.
-pub(crate) const NODE: [&[&str]; 4] = [
+pub(crate) const NODE: [&[&str]; 5] = [
     &[],
+    &["provider=multus", "chained=false", "global.platform=openshift", "seLinuxOptions.type=spc_t"],
     &["repair.repairPods=false", "repair.deletePods=true", "global.networkPolicy.enabled=true", "chained=false"],
     &["repair.repairPods=false", "repair.labelPods=true", "useAppArmorAnnotation=false", "resourceQuotas.enabled=true"],
     &["repair.enabled=false", "global.nativeNftables=true", "cniConfFileName=10-pods.conflist", "revision=canary"],
@@ -278,10 +279,28 @@ pub(crate) const GATEWAY: [&[&str]; 5] = [
     &["name=third", "autoscaling.enabled=false", "replicaCount=2", "service.type=None"],
 ];
 
+/// The kind by which Multus knows networks, as far as it matters here.
+const MULTUS: &str = "
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: network-attachment-definitions.k8s.cni.cncf.io}
+spec:
+  group: k8s.cni.cncf.io
+  scope: Namespaced
+  names: {plural: network-attachment-definitions, singular: network-attachment-definition, kind: NetworkAttachmentDefinition}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {config: {type: string}}}}}}
+";
+
 #[test]
 fn the_charts_of_nodes_and_gateways_are_taken_by_the_api_server() {
     with_own(async |server: Server| {
         kubectl(&server, &["create", "namespace", "istio-system"], "");
+        kubectl(&server, &["create", "-f", "-"], MULTUS);
+        kubectl(&server, &["wait", "--for=condition=Established", "crd", "--all"], "");
         let texts = NODE.iter().map(|v| helm("cni", v)).chain(GATEWAY.iter().map(|v| helm("gateway", v)));
         for text in texts {
             kubectl(&server, &["apply", "--server-side", "--dry-run=server", "-f", "-"], &text);
@@ -311,6 +330,8 @@ fn the_charts_of_nodes_and_gateways_are_taken_by_the_api_server() {
         for absent in ["service/third", "serviceaccount/other", "horizontalpodautoscaler.autoscaling/third"] {
             assert!(!there.lines().any(|line| line == absent), "{absent} in\n{there}");
         }
+        let network = "network-attachment-definition/mainsheet-cni";
+        kubectl(&server, &["-n", "default", "get", network], "");
         let account = "--as=system:serviceaccount:istio-system:mainsheet-cni";
         // The last values that were applied repair nothing, so what is left is to look.
         for (verb, kind, may) in [("get", "pods", true), ("delete", "pods", false), ("list", "secrets", false)] {

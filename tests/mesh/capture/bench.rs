@@ -22,6 +22,8 @@ pub(super) const SERVICE_V6: &str = "fd96::1";
 /// The user that the workload runs as, and that of the proxy.
 pub(super) const WORKLOAD: (u32, u32) = (1000, 1000);
 pub(super) const PROXY: (u32, u32) = (1337, 1337);
+/// What a pod with users of its own calls 0.
+pub(super) const USERS: u32 = 100_000;
 
 /// What every back end is asked for by.
 pub(super) const BACKENDS: [&[&str]; 3] =
@@ -38,6 +40,20 @@ pub(super) struct Bench {
 impl Bench {
     /// Without any rule.
     pub(super) fn new() -> Self {
+        Self::with("ip netns add $pod")
+    }
+
+    /// The same, where the pod has users of its own (`hostUsers: false`): its user 0 is USERS, its user 1 the next.
+    pub(super) fn with_users() -> Self {
+        Self::with(&format!(
+            "unshare --user --net sleep 60 & own=$!
+             until [ \"$(readlink /proc/$own/ns/net)\" != \"$(readlink /proc/self/ns/net)\" ]; do sleep 0.1; done
+             for ids in uid gid; do echo '0 {USERS} 65536' >/proc/$own/${{ids}}_map; done
+             touch /run/netns/$pod; mount --bind /proc/$own/ns/net /run/netns/$pod; kill $own"
+        ))
+    }
+
+    fn with(namespace: &str) -> Self {
         assert!(
             may_make_namespaces(),
             "network namespaces need root and `ip` (iproute2): run as root after `make tools`"
@@ -50,7 +66,7 @@ impl Bench {
         let (_, prefix) = run().part();
         let bench = Self { pod: format!("{prefix}pod"), world: format!("{prefix}world") };
         let (pod, world) = (&bench.pod, &bench.world);
-        shell(&format!("ip netns add {pod}; ip netns add {world}"));
+        shell(&format!("pod={pod}; ip netns add {world}; {namespace}"));
         for (device, v4, v6) in [("eth0", "10.9.0", "fd09::"), ("net1", "10.8.0", "fd08::")] {
             shell(&format!(
                 "ip -n {world} link add {device} type veth peer name {device} netns {pod}

@@ -2,7 +2,7 @@
 
 use super::{
     api::Api,
-    bench::{Bench, POD, PROXY, SERVICE, WORKLOAD, compare},
+    bench::{Bench, POD, PROXY, SERVICE, USERS, WORKLOAD, compare},
 };
 use crate::harness::{MARK, program, run};
 use serde_json::{Value, json};
@@ -24,7 +24,11 @@ struct Node {
 
 impl Node {
     fn new() -> Self {
-        let (bench, api) = (Bench::new(), Api::serve());
+        Self::of(Bench::new())
+    }
+
+    fn of(bench: Bench) -> Self {
+        let api = Api::serve();
         let dir = run().part().0;
         // A runtime knows the plugin by its name.
         symlink(program(), dir.join("mainsheet-cni")).expect("a link");
@@ -39,8 +43,12 @@ impl Node {
             "exclude_namespaces": ["kube-system"], "pod_namespace": "istio-system",
             "prevResult": {"cniVersion": "1.0.0", "ips": [{"address": "10.9.0.2/24"}], "dns": {}},
         });
+        let configured = configuration.as_object_mut().expect("a map");
         for (key, value) in settings.as_object().expect("settings") {
-            configuration[key] = value.clone();
+            match value {
+                Value::Null => drop(configured.remove(key)),
+                value => drop(configured.insert(key.clone(), value.clone())),
+            }
         }
         let mut child = Command::new(self.dir.join("mainsheet-cni"))
             .env_clear()
@@ -49,7 +57,8 @@ impl Node {
             .envs([
                 ("CNI_COMMAND", command),
                 ("CNI_CONTAINERID", "c1"),
-                ("CNI_IFNAME", "eth0"),
+                // Multus has a name of its own for what it adds to a network.
+                ("CNI_IFNAME", if configuration["prevResult"].is_null() { "net1" } else { "eth0" }),
                 ("CNI_PATH", "/opt/cni/bin"),
             ])
             .env("CNI_NETNS", format!("/run/netns/{}", self.bench.pod))
@@ -110,6 +119,50 @@ fn a_pod_is_captured_when_its_network_is_made_and_checked_and_gone_afterwards() 
     }
     let (answer, good) = node.call("STATUS", "a", json!({"cniVersion": "1.1.0"}));
     assert!(good, "{answer}");
+}
+
+#[test]
+fn a_pod_with_users_of_its_own_is_captured_as_they_are_called_there() {
+    let node = Node::of(Bench::with_users());
+    let there = |id: u32| (USERS + id, USERS + id);
+    let mut pod = injected(&json!({}));
+    node.api.put_pod("shared", pod.clone());
+    pod["spec"]["hostUsers"] = false.into();
+    node.api.put_pod("own", pod);
+    let before = node.bench.state();
+    // By iptables it cannot be done, and then it must not start.
+    let (answer, good) = node.call("ADD", "shared", json!({}));
+    assert!(!good && answer["code"] == 100, "{answer}");
+    super::bench::same(&node.bench.state(), &before, "nothing is captured");
+    let (answer, good) = node.call("ADD", "own", json!({}));
+    assert!(good, "{answer}");
+    let cells = [
+        (node.bench.ask(there(WORKLOAD.0), &format!("{SERVICE}:80")), format!("out {SERVICE}:80")),
+        (node.bench.ask(there(PROXY.0), &format!("{SERVICE}:80")), "world".to_owned()),
+        (node.bench.ask(there(0), &format!("{SERVICE}:80")), format!("out {SERVICE}:80")),
+        (node.bench.ask_of_world(&format!("{POD}:80")), format!("in {POD}:80")),
+    ];
+    compare("users", &cells);
+    assert_eq!(node.call("CHECK", "own", json!({})), (Value::Null, true));
+}
+
+#[test]
+fn multus_calls_the_plugin_by_itself_when_the_pod_has_its_network() {
+    let node = Node::new();
+    node.api.put_pod("a", injected(&json!({"k8s.v1.cni.cncf.io/networks": "default/mainsheet-cni"})));
+    // What the plugin's own file says, which has nothing before it.
+    let own = json!({"cniVersion": "0.3.1", "name": "mainsheet-cni", "prevResult": null});
+    let (answer, good) = node.call("ADD", "a", own.clone());
+    assert!(good && answer == json!({"cniVersion": "0.3.1"}), "{answer}");
+    let cells = [
+        (node.bench.ask(WORKLOAD, &format!("{SERVICE}:80")), format!("out {SERVICE}:80")),
+        (node.bench.ask(PROXY, &format!("{SERVICE}:80")), "world".to_owned()),
+        (node.bench.ask_of_world(&format!("{POD}:80")), format!("in {POD}:80")),
+    ];
+    compare("multus", &cells);
+    for command in ["CHECK", "DEL"] {
+        assert_eq!(node.call(command, "a", own.clone()), (Value::Null, true));
+    }
 }
 
 #[test]
