@@ -210,7 +210,7 @@ impl App {
         let opened =
             identity::open(&authority, &place, &origin, &|what| drop(pending.send_replace(vec![what]))).await?;
         let identity = opened.map(|opened| Identity::new(&authority, &place, &reader, opened)).transpose()?;
-        let age = authority.max_stream_age;
+        let (age, patience) = (authority.max_stream_age, serving.shutdown_duration);
         let machines = machines(&writing, &left_out, origin.client());
         let serving = xds::Options {
             secrets: identity.as_ref().map(Identity::secrets),
@@ -240,7 +240,8 @@ impl App {
 
         let mut proven = None;
         if let (Some(listener), Some(identity), Some(cluster)) = (webhooks, &identity, &cluster) {
-            let admission = Admission::new(&admission, &place, mesh_file, (cluster.clone(), debug.snapshots.clone()));
+            let followed = (cluster.clone(), debug.snapshots.clone());
+            let admission = Admission::new(&admission, &place, mesh_file, followed, patience);
             debug.webhooks = Some(admission.metrics());
             proven = Some(admission.start(listener, identity, shutdown.clone(), (&mut servers, &mut background))?);
         }

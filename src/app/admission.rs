@@ -9,14 +9,24 @@ use crate::{
     webhook::{self, Metrics, Native, Webhooks},
 };
 use anyhow::Result;
-use axum::serve::Listener;
+use axum::{
+    extract::Request,
+    http::{HeaderValue, header::CONNECTION},
+    middleware::{self, Next},
+    serve::Listener,
+};
 use futures_util::{Stream, StreamExt as _};
-use std::{future::IntoFuture as _, io, net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc};
+use std::{future::IntoFuture as _, io, net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
+    time,
 };
 use tokio_rustls::server::TlsStream;
+
+/// How long it is served after the end was told: the API server, and who leads it here, learn of the end a little later, and a
+/// question that comes as its connection is closed is lost.
+const LINGER: Duration = Duration::from_secs(4);
 
 /// The webhooks of a cluster.
 pub(super) struct Admission {
@@ -24,6 +34,7 @@ pub(super) struct Admission {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     following: webhook::Options,
     metrics: Arc<Metrics>,
+    linger: Duration,
 }
 
 impl Admission {
@@ -32,6 +43,7 @@ impl Admission {
         place: &Place,
         mesh_file: Option<PathBuf>,
         (cluster, snapshots): (kubernetes::Options, watch::Receiver<Arc<Snapshot>>),
+        patience: Duration,
     ) -> Self {
         let following = webhook::Options {
             client: Some(cluster.client.clone()),
@@ -45,7 +57,7 @@ impl Admission {
             },
             users_of_namespaces: options.platform == "openshift",
         };
-        Self { cluster, snapshots, following, metrics: Arc::default() }
+        Self { cluster, snapshots, following, metrics: Arc::default(), linger: LINGER.min(patience / 2) }
     }
 
     /// What is counted.
@@ -82,7 +94,23 @@ impl Admission {
         let routes = webhook::routes(Webhooks { world, contexts, snapshots, metrics: self.metrics });
         let connections = Connections::new(listener, tls)?;
         tracing::info!(address = %connections.address, "serving webhooks");
-        let down = async move { drop(shutdown.wait_for(|down| *down).await) };
+        let ending = shutdown.clone();
+        let routes = routes.layer(middleware::from_fn(move |request: Request, next: Next| {
+            let ending = ending.clone();
+            async move {
+                let mut answer = next.run(request).await;
+                // Whoever is told so asks nothing more on this connection.
+                if *ending.borrow() {
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                answer
+            }
+        }));
+        let linger = self.linger;
+        let down = async move {
+            drop(shutdown.wait_for(|down| *down).await);
+            time::sleep(linger).await;
+        };
         let serve = axum::serve(connections, routes).with_graceful_shutdown(down).into_future();
         servers.spawn(async { ("webhooks", serve.await.map_err(Into::into)) });
         Ok(proven)

@@ -1,6 +1,9 @@
-//! `mainsheet token`, `mainsheet ca`: identity by hand, on the directory that a control plane has its authority in.
+//! `mainsheet token`, `mainsheet ca`: identity by hand, on the directory or the Secret that a control plane has its authority in.
 
-use crate::ca::{self, Authority, Directory, Keeper, KeyKind, Rotation, Step, Storage as _};
+use crate::{
+    ca::{self, Authority, Cluster, Directory, Keeper, KeyKind, Rotation, Step, Storage},
+    source::kubernetes,
+};
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
@@ -47,12 +50,41 @@ pub(super) enum Ca {
     Rotate(Rotate),
 }
 
+/// Where an authority is kept.
+#[derive(Debug, Args)]
+pub(super) struct Kept {
+    /// The directory of the certificate authority; without it the Secret of a cluster.
+    #[arg(long, value_name = "DIR")]
+    ca_dir: Option<PathBuf>,
+    /// The kubeconfig; without it that of KUBECONFIG, of ~/.kube/config, or of the pod that this runs in.
+    #[arg(long, value_name = "FILE", conflicts_with = "ca_dir")]
+    kubeconfig: Option<PathBuf>,
+    /// The namespace of the control plane.
+    #[arg(short, long, default_value = "istio-system", value_name = "NAME", conflicts_with = "ca_dir")]
+    namespace: String,
+}
+
+impl Kept {
+    /// Does something with what it is kept in.
+    fn with(&self, work: impl FnOnce(&dyn Storage) -> Result<()>) -> Result<()> {
+        if let Some(dir) = &self.ca_dir {
+            return work(&Directory::new(dir)).with_context(|| dir.display().to_string());
+        }
+        // A Secret is read and written while a thread waits for it, so there must be another that does it.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        runtime.block_on(async {
+            let client = kubernetes::connect(self.kubeconfig.as_deref()).await.context("finding the API server")?;
+            let what = || format!("the Secret of the authority in {}", self.namespace);
+            work(&Cluster::new(client, &self.namespace)).with_context(what)
+        })
+    }
+}
+
 /// `mainsheet ca show`.
 #[derive(Debug, Args)]
 pub(super) struct Show {
-    /// The directory of the certificate authority.
-    #[arg(long, value_name = "DIR")]
-    ca_dir: PathBuf,
+    #[command(flatten)]
+    kept: Kept,
 }
 
 /// `mainsheet ca new-intermediate`.
@@ -78,9 +110,8 @@ pub(super) struct NewIntermediate {
 /// `mainsheet ca rotate`.
 #[derive(Debug, Args)]
 pub(super) struct Rotate {
-    /// The directory of the certificate authority.
-    #[arg(long, value_name = "DIR")]
-    ca_dir: PathBuf,
+    #[command(flatten)]
+    kept: Kept,
     /// The kind of the new root's key: p256, p384, rsa2048 or rsa4096.
     #[arg(long, default_value = "p256", value_name = "KIND")]
     key: KeyKind,
@@ -106,16 +137,16 @@ pub(super) fn token(command: &Token) -> Result<ExitCode> {
 
 pub(super) fn authority(command: &Ca) -> Result<ExitCode> {
     match command {
-        Ca::Show(args) => show(args)?,
+        Ca::Show(args) => args.kept.with(show)?,
         Ca::NewIntermediate(args) => intermediate(args)?,
-        Ca::Rotate(args) => rotate(args)?,
+        Ca::Rotate(args) => args.kept.with(|storage| rotate(args, storage))?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(args: &Show) -> Result<()> {
-    let files = Directory::new(&args.ca_dir).load()?;
-    let authority = Authority::from_files(&files, ca::now()).with_context(|| args.ca_dir.display().to_string())?;
+fn show(storage: &dyn Storage) -> Result<()> {
+    let files = storage.load()?;
+    let authority = Authority::from_files(&files, ca::now())?;
     print_certificate("signs", authority.certificate())?;
     for root in authority.trusted()? {
         print_certificate("trusted", &root)?;
@@ -149,10 +180,9 @@ fn intermediate(args: &NewIntermediate) -> Result<()> {
     Ok(())
 }
 
-fn rotate(args: &Rotate) -> Result<()> {
-    let storage = Directory::new(&args.ca_dir);
+fn rotate(args: &Rotate, storage: &dyn Storage) -> Result<()> {
     let files = storage.load()?;
-    let authority = Authority::from_files(&files, ca::now()).with_context(|| args.ca_dir.display().to_string())?;
+    let authority = Authority::from_files(&files, ca::now())?;
     let (_, certificate) = X509Certificate::from_der(authority.certificate())?;
     let organization = certificate.subject().iter_organization().find_map(|o| o.as_str().ok()).unwrap_or_default();
     let step = Step {

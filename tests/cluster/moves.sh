@@ -1,12 +1,15 @@
 #!/bin/bash
-# Requests go on, at least 200 a second and each on a connection of its own, in mutual TLS, while the control plane is replaced, and
-# while the workload that answers moves to a second revision and back, pod by pod. None may fail, and every pod that is made
-# on the way has a sidecar of the revision it asks for. Run by `make moves`, which builds what is needed before.
+# Requests go on, at least 200 a second and each on a connection of its own, in mutual TLS, while the control plane is replaced, while
+# the mesh's root and with it the webhooks' certificate are, and while the workload that answers moves to a second revision and
+# back, pod by pod. None may fail, and every pod that is made on the way has a sidecar of the revision it asks for. All the while
+# the API server asks the webhooks, and nothing is refused but what is wrong. Run by `make moves`, which builds what is needed before.
 set -euo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd)
 ROOT=$(cd "$HERE/../.." && pwd)
 . "$HERE/settings.sh"
 kubectl() { "$HERE/in-cluster.sh" kubectl "$@"; }
+# How long certificates of workloads are valid, in seconds.
+LIFE=60
 
 say "images, from the files of this machine"
 . "$HERE/own-images.sh"
@@ -24,7 +27,8 @@ trap end EXIT
 chart() {
   "$BIN/helm" template istiod "$ROOT/deploy/charts/istiod" -n istio-system --set "revision=$1,autoscaleEnabled=false,replicaCount=2" \
     --set global.imagePullPolicy=Never,resources.requests.cpu=20m,resources.requests.memory=64Mi \
-    --set global.proxy.resources.requests.cpu=10m,global.proxy.resources.requests.memory=32Mi
+    --set global.proxy.resources.requests.cpu=10m,global.proxy.resources.requests.memory=32Mi \
+    --set-string "meshConfig.defaultConfig.proxyMetadata.SECRET_TTL=${LIFE}s"
 }
 control_plane() { echo "deploy/istiod${1:+-$1}"; }
 install() {
@@ -78,6 +82,28 @@ print(*sorted({json.loads(p["metadata"]["annotations"]["sidecar.istio.io/status"
   say "the pods of $1 are of $2"
 }
 
+# The next step of a new root.
+rotate() { "$HERE/in-cluster.sh" "$BINARIES/mainsheet" ca rotate --overlap 1s; }
+# How many roots a text of the API server, in Base64, has.
+roots() { base64 -d | grep -c BEGIN; }
+bundle() { kubectl get mutatingwebhookconfiguration istio-sidecar-injector -o jsonpath='{.webhooks[0].clientConfig.caBundle}'; }
+# All who call or are called trust so many roots: the API server, and each sidecar's file of them.
+trusted() {
+  local pod
+  for _ in $(seq 300); do
+    [ "$(bundle | roots)" = "$1" ] && break
+    sleep 0.5
+  done
+  [ "$(bundle | roots)" = "$1" ] || fail "the API server does not trust $1 roots"
+  for pod in $(kubectl -n shop get pods -o name); do
+    for _ in $(seq 300); do
+      [ "$(kubectl -n shop exec "$pod" -c istio-proxy -- cat /var/run/secrets/istio/root-cert.pem | grep -c BEGIN)" = "$1" ] && continue 2
+      sleep 0.5
+    done
+    fail "$pod does not trust $1 roots"
+  done
+}
+
 kubectl create namespace istio-system >/dev/null
 "$BIN/helm" template istio-base "$ROOT/deploy/charts/base" | kubectl apply --server-side -f - >/dev/null
 install ""
@@ -105,6 +131,11 @@ asking=$!
 exec 3>"$d/orders"
 echo '{"op":"start","url":"http://server:9080/","workers":12,"pause_ms":20,"fresh":true,"brief":true}' >&3
 began=$EPOCHSECONDS
+mkfifo "$d/asking"
+# It must not hold the pipe of the orders open.
+"$HERE/in-cluster.sh" python3 "$HERE/admission.py" "$HOST_IP:$API_PORT" "$STATE/pki" shop <"$d/asking" >"$d/admitted" 2>&1 3>&- &
+admission=$!
+exec 4>"$d/asking"
 
 say "the control plane is replaced, and pods are made meanwhile"
 kubectl -n istio-system rollout restart "$(control_plane "")" >/dev/null
@@ -112,6 +143,17 @@ workload other 1
 kubectl -n istio-system rollout status "$(control_plane "")" --timeout=180s
 settled other
 are_of other default
+
+say "a new root, by which the webhooks have another certificate"
+before=$(bundle)
+rotate
+trusted 2
+rotate
+# Until nobody has a certificate of the old root any more.
+sleep $((LIFE + 15))
+rotate
+trusted 1
+[ "$(bundle)" != "$before" ] || fail "the root is the same as before"
 
 say "a second revision, and the workload moves to it"
 install canary
@@ -136,6 +178,9 @@ sleep 2
 echo '{"op":"stop"}' >&3
 exec 3>&-
 wait $asking
+exec 4>&-
+wait $admission || FAILED=1
+cat "$d/admitted"
 python3 - "$d/found" $((EPOCHSECONDS - began)) <<'PYTHON'
 import collections, json, sys
 replies = json.loads(open(sys.argv[1]).read().splitlines()[1])
@@ -146,3 +191,4 @@ for (status, why), count in collections.Counter((r["status"], r["error"] or r["b
     print(f"  {count} times {status}: {why}")
 sys.exit(bool(failed) or len(replies) < 200 * seconds)
 PYTHON
+[ -z "${FAILED:-}" ] || fail "an admission call did not come out as it should"
