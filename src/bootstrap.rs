@@ -71,6 +71,7 @@ const ADMIN: &str = "prometheus_stats";
 /// What Envoy counts, and what of its runtime is set, on top of the usual.
 fn settle(bootstrap: &mut Value, stats: &Stats, runtime: &Map<String, Value>) {
     bootstrap["stats_config"] = stats.render();
+    stats.times().for_each(|(field, time)| bootstrap[field] = time.into());
     let mut all = Map::from_iter([
         ("re2.max_program_size.error_level".to_owned(), json!(32768)),
         ("envoy.reloadable_features.http_reject_path_with_fragment".to_owned(), json!(false)),

@@ -65,7 +65,7 @@ impl Beside<'_> {
         };
         let passed_on = |path: &str, cluster: &str| [json!({"match": {"prefix": path}, "route": {"cluster": cluster}})];
         let stats = passed_on("/stats/prometheus", ADMIN);
-        let mut listeners = vec![listener((metrics, self.prometheus_port), "stats", &stats, &[])];
+        let mut listeners = vec![listener((metrics, self.prometheus_port), "stats", &stats, &self.stats.filters())];
         if self.agent_port.is_some() {
             let ready = passed_on("/healthz/ready", AGENT);
             listeners.push(listener((everywhere, self.status_port), "agent", &ready, &[]));

@@ -34,7 +34,7 @@ impl Alone<'_> {
             ([to_admin("/healthz/ready", "/ready")], [to_admin("/stats/prometheus", "/stats/prometheus")]);
         let metrics = if self.metrics_on_loopback { "127.0.0.1" } else { self.address };
         let mut listeners = vec![
-            listener((metrics, self.prometheus_port), "stats", &stats, &[]),
+            listener((metrics, self.prometheus_port), "stats", &stats, &self.stats.filters()),
             listener((self.address, self.status_port), "ready", &ready, &[]),
         ];
         let mut counted = self.stats.clone();

@@ -12,15 +12,10 @@ pub(super) const NOT_READ: &[(&str, &str)] = &[
     ("istio.io/use-waypoint", "there are no waypoints, so the policies and routes that they have do not hold"),
     ("readiness.status.sidecar.istio.io/applicationPorts", "the proxy is ready when Envoy is, whatever the ports"),
     ("sidecar.istio.io/enableCoreDump", "no container lets the proxy write core files"),
-    ("sidecar.istio.io/statsCompression", "metrics are not compressed"),
-    ("sidecar.istio.io/statsEvictionInterval", STATS),
-    ("sidecar.istio.io/statsFlushInterval", STATS),
-    ("sidecar.istio.io/statsHistogramBins", STATS),
-    ("sidecar.istio.io/statsHistogramBuckets", STATS),
+    ("sidecar.istio.io/statsHistogramBins", "Envoy's own default holds"),
 ];
 
 const AMBIENT: &str = "there is no ambient mode";
-const STATS: &str = "Envoy's own default holds";
 /// The ports of a sidecar.
 const TAKEN: [u64; 8] = [15000, 15001, 15004, 15006, 15020, 15021, 15053, 15090];
 
