@@ -178,12 +178,17 @@ impl Engine {
         seats.iter().filter(concerned).map(|seat| seat.wake()).count()
     }
 
-    /// Brings a slot from a snapshot to the next, where it is of that, and says whether it is another part then.
+    /// Brings a slot from a snapshot to the next, and says whether those that hold it may be served something else then. Where a
+    /// stream was faster, or came later with an older snapshot, nobody knows any more what the others have of it: they
+    /// are to look.
     fn bring(&self, slot: &Slot, from: &Arc<Snapshot>, to: &Arc<Snapshot>, delta: &Delta) -> bool {
         let before = {
             let mut state = lock(&slot.state);
             let Some((of, part)) = &mut *state else { return false };
-            if Arc::ptr_eq(of, from) && !part.may_change(delta) {
+            if !Arc::ptr_eq(of, from) {
+                return true;
+            }
+            if !part.may_change(delta) {
                 of.clone_from(to);
                 return false;
             }
