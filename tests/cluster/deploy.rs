@@ -23,7 +23,7 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     let cache = env::var_os("CACHE").map_or_else(
         || PathBuf::from(env::var_os("HOME").expect("a home")).join(".cache/mainsheet-cluster"),
         PathBuf::from,
