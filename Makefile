@@ -53,7 +53,7 @@ cluster: tools cluster-tools ## the demo in a real Kubernetes cluster, from the 
 	$(CARGO) build --locked --bin mainsheet --example echo
 	@demo/cluster.sh
 
-moves: tools cluster-tools ## requests in a real cluster while the control plane is replaced, and while a workload moves to another revision and back
+moves: tools cluster-tools ## requests and admission in a real cluster while the control plane and the root are replaced, and a workload moves to another revision and back
 	$(CARGO) build --locked --bin mainsheet --example echo
 	@tests/cluster/moves.sh
 

@@ -1,15 +1,19 @@
 //! Pods that came to a node before the plugin did: their validating container ends with an error, again and again,
 //! since nothing captures their traffic. They are given the rules, or deleted, or labelled.
 
-use super::{decide, decision::Decision, plugin::within};
+use super::{PLUGIN, decide, decision::Decision, plugin::within};
 use crate::{capture::Options, hostnet};
 use anyhow::{Context as _, Result, bail};
 use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use kube::{
-    Api, Client, ResourceExt as _,
+    Api, Client, Resource as _, ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
-    runtime::{WatchStreamExt as _, watcher},
+    runtime::{
+        WatchStreamExt as _,
+        events::{Event, EventType, Recorder, Reporter},
+        watcher,
+    },
 };
 use serde_json::json;
 use std::{
@@ -77,6 +81,13 @@ pub fn broken(pod: &Pod, repair: &Repair) -> bool {
     })
 }
 
+/// What became of a pod, for those who look at it.
+fn told(kind: EventType, reason: &str, note: String) -> Event {
+    // More than this the API server does not take.
+    let note = note.chars().take(1000).collect();
+    Event { type_: kind, reason: reason.into(), note: Some(note), action: "Repair".into(), secondary: None }
+}
+
 impl Repair {
     /// Repairs every broken pod of the node, as long as it is polled.
     pub(super) async fn run(&self, client: Client) {
@@ -88,6 +99,8 @@ impl Repair {
         let pods = Api::<Pod>::all(client.clone());
         let mut stream = pin!(watcher(pods, config).default_backoff().applied_objects());
         let mut done = BTreeSet::new();
+        let reporter = Reporter { controller: PLUGIN.into(), instance: Some(self.node.clone()) };
+        let recorder = Recorder::new(client.clone(), reporter);
         while let Some(event) = stream.next().await {
             let pod = match event {
                 Ok(pod) => pod,
@@ -101,13 +114,25 @@ impl Repair {
                 continue;
             }
             let name = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
-            match self.mend(&client, &pod).await {
+            let mended = self.mend(&client, &pod).await;
+            let event = match &mended {
                 Ok(what) => {
                     tracing::info!("pod {name} came before the plugin: {what}");
                     done.insert(uid);
+                    told(EventType::Normal, "Repaired", format!("it came to the node before the CNI plugin: {what}"))
                 }
                 // The pod comes again with its next failure.
-                Err(error) => tracing::warn!("pod {name} came before the plugin and cannot be repaired: {error:#}"),
+                Err(error) => {
+                    tracing::warn!("pod {name} came before the plugin and cannot be repaired: {error:#}");
+                    told(
+                        EventType::Warning,
+                        "NotRepaired",
+                        format!("it came to the node before the CNI plugin: {error:#}"),
+                    )
+                }
+            };
+            if let Err(error) = recorder.publish(&event, &pod.object_ref(&())).await {
+                tracing::debug!(%error, "the event cannot be written");
             }
         }
     }

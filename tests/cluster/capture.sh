@@ -72,6 +72,12 @@ done
 chart | kubectl apply --server-side -f -
 kubectl -n istio-system rollout status daemonset/mainsheet-cni-node --timeout=60s
 captured early
+for _ in $(seq 50); do
+  said=$(kubectl -n captured get events.events.k8s.io -o jsonpath='{.items[?(@.reason=="Repaired")].regarding.name}')
+  [ "$said" = early ] && break
+  sleep 0.3
+done
+[ "$said" = early ] || fail "no event says that early was repaired"
 pod late
 captured late
 [ "$(kubectl -n captured get pod late -o 'jsonpath={.status.initContainerStatuses[0].restartCount}')" = 0 ] || fail "late was repaired"
