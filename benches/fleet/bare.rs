@@ -2,8 +2,14 @@
 //! itself costs.
 
 use anyhow::Result;
-use mainsheet::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
-use prost::bytes::{Buf as _, BufMut as _, Bytes};
+use mainsheet::{
+    id::ResourceType,
+    pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
+};
+use prost::{
+    Message as _,
+    bytes::{Buf as _, BufMut as _, Bytes},
+};
 use std::{
     convert::Infallible,
     fs,
@@ -13,6 +19,10 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
 };
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{
@@ -36,7 +46,18 @@ pub(crate) fn write(messages: &[Bytes], to: &Path) -> std::io::Result<()> {
     fs::write(to, all)
 }
 
-/// Serves what was recorded to whoever asks, until it is killed.
+/// A response with the first endpoints of a recording alone, and their name.
+pub(crate) fn one(messages: &[Bytes]) -> Option<(Bytes, String)> {
+    let mut responses = messages.iter().filter_map(|message| DeltaDiscoveryResponse::decode(message.clone()).ok());
+    let whole = responses.find(|response| response.type_url == ResourceType::Endpoints.type_url())?;
+    let first = whole.resources.first()?.clone();
+    let name = first.name.clone();
+    let one = DeltaDiscoveryResponse { resources: vec![first], removed_resources: Vec::new(), ..whole };
+    Some((one.encode_to_vec().into(), name))
+}
+
+/// Serves what was recorded to whoever asks, until it is killed. When it is sent SIGUSR1 it sends all the first endpoints
+/// again.
 ///
 /// # Errors
 ///
@@ -49,14 +70,28 @@ pub(crate) fn serve(recorded: &Path, address: SocketAddr) -> Result<()> {
         messages.push(all.split_to(length));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let serving =
-        tonic::transport::Server::builder().tcp_nodelay(true).add_service(Bare(messages.into())).serve(address);
-    runtime.block_on(serving)?;
-    Ok(())
+    let again = one(&messages).map(|(message, _)| message).unwrap_or_default();
+    runtime.block_on(async {
+        let mut signals = signal(SignalKind::user_defined1())?;
+        let (sender, signalled) = watch::channel(0u64);
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                sender.send_modify(|count| *count += 1);
+            }
+        });
+        let bare = Bare { messages: messages.into(), again, signalled };
+        tonic::transport::Server::builder().tcp_nodelay(true).add_service(bare).serve(address).await?;
+        Ok(())
+    })
 }
 
 #[derive(Clone)]
-struct Bare(Arc<[Bytes]>);
+struct Bare {
+    messages: Arc<[Bytes]>,
+    /// What is sent again when it is asked for.
+    again: Bytes,
+    signalled: watch::Receiver<u64>,
+}
 
 impl NamedService for Bare {
     const NAME: &'static str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
@@ -86,7 +121,7 @@ impl StreamingService<DeltaDiscoveryRequest> for Bare {
 
     fn call(&mut self, request: Request<Streaming<DeltaDiscoveryRequest>>) -> Self::Future {
         let (sender, responses) = tokio::sync::mpsc::channel(1);
-        let messages = self.0.clone();
+        let Self { messages, again, mut signalled } = self.clone();
         tokio::spawn(async move {
             let mut requests = request.into_inner();
             for message in messages.iter() {
@@ -95,7 +130,18 @@ impl StreamingService<DeltaDiscoveryRequest> for Bare {
                     return;
                 }
             }
-            while let Ok(Some(_)) = requests.message().await {}
+            loop {
+                tokio::select! {
+                    request = requests.message() => if !matches!(request, Ok(Some(_))) {
+                        return;
+                    },
+                    changed = signalled.changed() => {
+                        if changed.is_err() || sender.send(Ok(again.clone())).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
         });
         ready(Ok(Response::new(Box::pin(ReceiverStream::new(responses)))))
     }

@@ -33,6 +33,7 @@ use mesh::{Mesh, Step};
 use process::{Used, forget_peak, used};
 use proxies::{Held, Proxy, Shared, Way};
 use results::Results;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use server::Server;
 use std::{
@@ -288,6 +289,13 @@ impl Run<'_> {
             let before = Before::now(self.server);
             (tasks, _) = connect(options, &nodes, self.server, &self.shared)?;
             self.all_have_everything("the same, sent alone", &before, results).await?;
+            if let Some((_, name)) = bare::one(&recorded) {
+                let mut rounds = Vec::new();
+                for _ in 0..ROUNDS {
+                    rounds.push(self.again(&name).await?);
+                }
+                results.step("endpoint, sent alone", rounds);
+            }
             tasks.iter().for_each(tokio::task::JoinHandle::abort);
         }
         Ok(())
@@ -328,6 +336,21 @@ impl Run<'_> {
         // A change that is not to be seen gets the time in which one that is would have been.
         tokio::time::sleep(Duration::from_millis(300)).await;
         shared.quiet(Duration::from_millis(300), self.patience()).await;
+        shared.look_for(None);
+        Ok(outcome(&before, server, shared, seconds))
+    }
+
+    /// The server that does nothing else sends the first endpoints again.
+    async fn again(&self, name: &str) -> Result<Outcome> {
+        let Self { options, server, shared, .. } = self;
+        shared.take();
+        let before = Before::now(server);
+        let mark = Mark::new(options.clients, &[ResourceType::Endpoints], name);
+        shared.look_for(Some(mark.clone()));
+        let pid = server.pid.and_then(|pid| Pid::from_raw(pid.cast_signed())).context("its process")?;
+        kill_process(pid, Signal::USR1)?;
+        let seconds = mark.wait(self.patience()).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
         shared.look_for(None);
         Ok(outcome(&before, server, shared, seconds))
     }
