@@ -87,7 +87,12 @@ struct Own {
 impl Input for Own {
     fn render(&self) -> Resource {
         let general = VirtualHost::decode(&*self.general.body).unwrap_or_default();
-        let own = VirtualHost { name: self.name.to_string(), domains: vec![self.authority.clone()], ..general };
+        // To Envoy a star is a wildcard: whoever asks for one must not hide other hosts by it, and gets 404.
+        let domain = match self.authority.contains('*') {
+            true => format!("no host, {}, as it was asked for", self.authority),
+            false => self.authority.clone(),
+        };
+        let own = VirtualHost { name: self.name.to_string(), domains: vec![domain], ..general };
         let sources = self.general.sources.to_vec();
         Resource::new(ResourceType::VirtualHost, self.name.clone(), own.encode_to_vec(), sources)
     }

@@ -146,6 +146,12 @@ fn a_host_below_a_wildcard_that_was_used_is_not_hidden_by_it() {
     assert!(scene.send(get("one.wild.test")).served_by().starts_with("a-"));
     assert!(scene.send(get("tame.wild.test")).served_by().starts_with("b-"));
     assert!(scene.send(get("two.wild.test")).served_by().starts_with("a-"));
+    // Nor may a request that asks for the wildcard itself hide others.
+    for star in ["*", "*.wild.test", "tame.*"] {
+        assert_eq!(scene.send(get(star)).status, 404, "{star}");
+    }
+    assert!(scene.send(get("tame.wild.test")).served_by().starts_with("b-"));
+    assert!(scene.send(get("three.wild.test")).served_by().starts_with("a-"));
     // One that comes later takes what went to the wildcard.
     scene.apply(&(both + &entry("new", "two.wild.test", "b")));
     until(&mut scene, &get("two.wild.test"), "the new one answers", |r| r.served_by().starts_with("b-"));
