@@ -60,7 +60,7 @@ fn until(scene: &mut Scene<'_>, request: &Request, what: &str, good: impl Fn(&Re
     })
 }
 
-/// Waits until the control plane has a text in what it knows.
+/// Waits until the control plane has a text in what it knows. What is served by it may come a moment later.
 fn known(world: &World, text: &str) {
     eventually(&format!("{text} is known"), || {
         let all = world.control_plane().http("/debug/configz").body;
@@ -77,8 +77,8 @@ fn only_what_was_asked_for_is_held_and_the_first_request_waits_for_it() {
     known(world, "first.shop.svc.cluster.local");
     assert!(!has(world, "|first.") && !has(world, "|other-"), "nothing is there unasked");
     let mut scene = scene;
-    let reply = scene.send(scene.get("/"));
-    assert_eq!(reply.status, 200, "{}", reply.brief());
+    let request = scene.get("/");
+    let reply = until(&mut scene, &request, "the service answers", |r| r.status == 200);
     assert!(reply.ms < 1000, "the first request took {} ms", reply.ms);
     assert!(has(world, "|first.") && !has(world, "|other-"), "{:?}", clusters(world, "client"));
     assert_eq!(world.workload("client").envoy().rejected(), Vec::<String>::new());
@@ -90,11 +90,12 @@ fn bodies_upper_case_and_ports_are_as_good_as_any_first_request() {
         let mut scene = Scene::of(shared(), name);
         scene.apply(&scene.service("a", "- {name: http, port: 80, targetPort: 8080}"));
         known(scene.world, &format!("{name}.shop.svc.cluster.local"));
-        let as_host = |host: &str| Request::get(&format!("http://{}/", scene.address)).host(host);
+        let at = format!("http://{}/", scene.address);
+        let as_host = |host: &str| Request::get(&at).host(host);
         let request = as_host(host);
         let large = "x".repeat(20_000);
-        let reply = scene.client.one(&request.clone().method("POST").body(&large));
-        assert_eq!(reply.status, 200, "{name}: {} {}", reply.brief(), reply.body);
+        let post = request.clone().method("POST").body(&large);
+        let reply = until(&mut scene, &post, name, |r| r.status == 200);
         assert_eq!(reply.echo()["body"].as_str().map(str::len), Some(large.len()));
         // The same host as others write it is a host of its own to Envoy.
         assert_eq!(scene.client.one(&as_host(name)).status, 200);
@@ -108,8 +109,8 @@ fn a_first_request_over_http_2_is_served() {
     let mut scene = Scene::of(shared(), "two");
     scene.apply(&scene.service("a", "- {name: http2-x, port: 80, targetPort: 8080}"));
     known(scene.world, "two.shop.svc.cluster.local");
-    let reply = scene.send(scene.get("/").http2());
-    assert_eq!(reply.status, 200, "{}", reply.brief());
+    let request = scene.get("/").http2();
+    until(&mut scene, &request, "the service answers", |r| r.status == 200);
 }
 
 #[test]
@@ -143,7 +144,7 @@ fn a_host_below_a_wildcard_that_was_used_is_not_hidden_by_it() {
     scene.apply(&both);
     known(scene.world, "tame.wild.test");
     let get = |host: &str| Request::get("http://10.96.9.9/").host(host);
-    assert!(scene.send(get("one.wild.test")).served_by().starts_with("a-"));
+    until(&mut scene, &get("one.wild.test"), "the wildcard answers", |r| r.served_by().starts_with("a-"));
     assert!(scene.send(get("tame.wild.test")).served_by().starts_with("b-"));
     assert!(scene.send(get("two.wild.test")).served_by().starts_with("a-"));
     // Nor may a request that asks for the wildcard itself hide others.
@@ -168,6 +169,8 @@ fn shares_subsets_and_copies_fetch_all_that_they_need() {
     );
     scene.apply(&(service + &copies + &rule));
     known(scene.world, "copied.shop.svc.cluster.local");
+    let request = scene.get("/");
+    until(&mut scene, &request, "the service answers", |r| r.status == 200);
     let replies = scene.client.send(&scene.get("/?key=on-demand").count(60));
     assert_none_failed(&replies);
     assert_eq!(super::counts(&replies).len(), 2);
@@ -217,13 +220,14 @@ fn a_route_to_what_there_is_not_fails_at_once_and_works_when_it_is_there() {
     let rule = scene.virtual_service("- route: [{destination: {host: NAME, subset: v2}}]");
     scene.apply(&(service.clone() + &rule));
     known(scene.world, "absent.shop.svc.cluster.local");
+    let request = scene.get("/");
+    until(&mut scene, &request, "it is refused", |r| r.status == 503);
     for _ in 0..3 {
-        let reply = scene.send(scene.get("/"));
+        let reply = scene.client.one(&request);
         assert_eq!(reply.status, 503, "{}", reply.brief());
         assert!(reply.ms < 1000, "it took {} ms to say so", reply.ms);
     }
     scene.apply(&(service + super::SUBSETS + &rule));
-    let request = scene.get("/");
     until(&mut scene, &request, "the subset answers", |r| r.served_by() == "a-v2");
 }
 
@@ -253,7 +257,8 @@ fn a_control_plane_that_comes_back_finds_all_in_place() {
     let both = scene.service("a", "- {name: http, port: 80, targetPort: 8080}") + &service("fresh", "a", "80");
     scene.apply(&both);
     known(&world, "fresh.shop.svc.cluster.local");
-    assert_eq!(scene.send(scene.get("/")).status, 200);
+    let request = scene.get("/");
+    until(&mut scene, &request, "the service answers", |r| r.status == 200);
     let held = clusters(&world, "client");
     scene.client.start(&scene.get("/").workers(2).pause_ms(2));
     world.control_plane().kill();
