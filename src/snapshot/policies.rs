@@ -54,18 +54,6 @@ pub enum FoundKeys {
     Nowhere,
 }
 
-impl Policies {
-    /// The clusters that are asked about requests, or for keys.
-    pub fn clusters(&self) -> impl Iterator<Item = Arc<str>> {
-        let authorizers = self.authorizers.values().flatten();
-        let asked = authorizers.map(|(authorizer, host)| format!("outbound|{}||{host}", authorizer.port).into());
-        asked.chain(self.tokens.iter().filter_map(|token| match &token.keys {
-            FoundKeys::Through { cluster, .. } => Some(cluster.clone()),
-            _ => None,
-        }))
-    }
-}
-
 impl Snapshot {
     /// The policies that are for a workload.
     pub fn policies(&self, namespace: &Namespace, labels: &Labels) -> Policies {

@@ -6,7 +6,7 @@
 //! beside: one with a wildcard would hide the hosts below it that were not asked for yet. There is an answer to every
 //! authority and to every outbound cluster: Envoy waits long for what it was told that there is not.
 
-use super::{Config, Input, Renderer, Resource};
+use super::{Config, Input, Renderer, Resource, cluster::outbound_name};
 use crate::{
     id::{Host, ResourceType},
     pb::{
@@ -20,6 +20,7 @@ use crate::{
             route::v3::{RouteConfiguration, VirtualHost, route::Action},
         },
     },
+    snapshot::{FoundKeys, Policies},
 };
 use imbl::OrdMap;
 use prost::Message;
@@ -178,7 +179,7 @@ impl Config {
         let mut clusters = asked.clusters.clone();
         // What filters and copies of requests go to, Envoy does not fetch.
         let policies = self.parts().iter().filter_map(|part| part.key.policies.as_ref());
-        clusters.extend(policies.flat_map(|policies| policies.clusters()));
+        clusters.extend(policies.flat_map(|policies| asked_by_filters(policies)));
         clusters.extend(reserves().flat_map(|r| r.copies.values()).flat_map(|copies| copies.iter().cloned()));
         for name in &asked.hosts {
             let Some((host, copies)) = reserves().find_map(|r| r.host(name, renderer)) else { continue };
@@ -191,6 +192,16 @@ impl Config {
         }));
         self.beside(answers)
     }
+}
+
+/// The clusters that filters ask about requests, or for keys.
+fn asked_by_filters(policies: &Policies) -> impl Iterator<Item = Arc<str>> {
+    let authorizers = policies.authorizers.values().flatten();
+    let asked = authorizers.map(|(authorizer, host)| outbound_name(authorizer.port, "", host).into());
+    asked.chain(policies.tokens.iter().filter_map(|token| match &token.keys {
+        FoundKeys::Through { cluster, .. } => Some(cluster.clone()),
+        _ => None,
+    }))
 }
 
 /// The domains of a virtual host, by `ROUTES/DOMAIN`.

@@ -128,13 +128,14 @@ mod tests {
 
     /// The names that come of these frames, and how the stream ends.
     async fn names(frames: &[&[u8]]) -> (Vec<String>, Code) {
+        names_in(Encoding::Gzip, frames).await
+    }
+
+    async fn names_in(encoding: Encoding, frames: &[&[u8]]) -> (Vec<String>, Code) {
         let frames: Vec<_> =
             frames.iter().map(|f| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(f)))).collect();
-        let mut requests = Requests::<DiscoveryRequest>::new(
-            Body::new(StreamBody::new(tokio_stream::iter(frames))),
-            MAX,
-            Encoding::Gzip,
-        );
+        let mut requests =
+            Requests::<DiscoveryRequest>::new(Body::new(StreamBody::new(tokio_stream::iter(frames))), MAX, encoding);
         let mut names = Vec::new();
         loop {
             match requests.message().await {
@@ -176,6 +177,9 @@ mod tests {
         let good = framed("a");
         let after = async |bad: &[u8]| names(&[&[&good[..], bad].concat()]).await;
         let came = vec!["a".to_owned()];
+        let unsaid = [&good[..], &[1, 0, 0, 0, 0]].concat();
+        let unsaid = names_in(Encoding::Identity, &[&unsaid]).await;
+        assert_eq!(unsaid, (came.clone(), Code::Unimplemented), "compressed, and not said to be");
         assert_eq!(after(&good[..good.len() - 1]).await, (came.clone(), Code::Internal), "cut off");
         assert_eq!(after(&[0, 0, 0]).await, (came.clone(), Code::Internal), "cut off in the prefix");
         assert_eq!(after(&framed(&"x".repeat(MAX))).await, (came.clone(), Code::OutOfRange), "too large");

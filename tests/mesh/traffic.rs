@@ -140,6 +140,14 @@ impl Drop for Scene<'_> {
     }
 }
 
+/// A Service of the pods of `app`, which has no address.
+fn service(name: &str, app: &str, port: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: shop}}\nspec:\n  selector: {{app: \
+         {app}}}\n  ports: [{{name: http, port: {port}, targetPort: 8080}}]\n"
+    )
+}
+
 /// Both versions of the pods, as subsets.
 const SUBSETS: &str = "---
 apiVersion: networking.istio.io/v1

@@ -29,7 +29,7 @@ use crate::{
             },
         },
     },
-    translate::{Input, Resource, guard},
+    translate::{Input, Resource, cluster::outbound_name, guard},
 };
 
 /// What is put before keys that the first filter notes for the second.
@@ -111,7 +111,7 @@ impl Input for Asking {
 
 impl Asking {
     fn cluster(&self) -> String {
-        format!("outbound|{}||{}", self.authorizer.port, self.host)
+        outbound_name(self.authorizer.port, "", &self.host)
     }
 
     fn grpc(&self) -> GrpcService {

@@ -1,6 +1,6 @@
 //! Sidecars that hold only what they have used: what they hold, and that requests go where they would go with all of it.
 
-use super::{Scene, assert_none_failed};
+use super::{Scene, assert_none_failed, service};
 use crate::harness::{Network, Pod, Process, Reply, Request, World, eventually};
 use serde_json::Value;
 use std::{sync::OnceLock, time::Duration};
@@ -30,13 +30,6 @@ fn shared() -> &'static World {
         (world, server)
     });
     world
-}
-
-fn service(name: &str, app: &str, port: &str) -> String {
-    format!(
-        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: shop}}\nspec:\n  selector: {{app: \
-         {app}}}\n  ports: [{{name: http, port: {port}, targetPort: 8080}}]\n"
-    )
 }
 
 /// The outbound clusters that a pod's Envoy holds.
@@ -72,11 +65,10 @@ fn known(world: &World, text: &str) {
 #[test]
 fn only_what_was_asked_for_is_held_and_the_first_request_waits_for_it() {
     let world = shared();
-    let scene = Scene::of(world, "first");
+    let mut scene = Scene::of(world, "first");
     scene.apply(&scene.service("a", "- {name: http, port: 80, targetPort: 8080}"));
     known(world, "first.shop.svc.cluster.local");
     assert!(!has(world, "|first.") && !has(world, "|other-"), "nothing is there unasked");
-    let mut scene = scene;
     let request = scene.get("/");
     let reply = until(&mut scene, &request, "the service answers", |r| r.status == 200);
     assert!(reply.ms < 1000, "the first request took {} ms", reply.ms);
@@ -162,7 +154,7 @@ fn a_host_below_a_wildcard_that_was_used_is_not_hidden_by_it() {
 fn shares_subsets_and_copies_fetch_all_that_they_need() {
     let mut scene = Scene::of(shared(), "shares");
     let service = scene.service("a", "- {name: http, port: 80, targetPort: 8080}");
-    let copies = super::SUBSETS.to_owned() + &self::service("copied", "b", "80");
+    let copies = super::SUBSETS.to_owned() + &super::service("copied", "b", "80");
     let rule = scene.virtual_service(
         "- route:\n  - {destination: {host: NAME, subset: v1}, weight: 50}\n  - {destination: {host: NAME, subset: v2}, \
          weight: 50}\n  mirrors: [{destination: {host: copied.shop.svc.cluster.local}, percentage: {value: 100}}]\n",
@@ -197,7 +189,7 @@ fn connections_of_bytes_wait_for_their_cluster() {
 fn a_service_that_goes_is_refused_at_once_and_one_that_comes_back_is_served() {
     let mut scene = Scene::of(shared(), "back");
     let service = scene.service("a", "- {name: http, port: 80, targetPort: 8080}");
-    let keeper = self::service("back-keeper", "b", "80");
+    let keeper = super::service("back-keeper", "b", "80");
     scene.apply(&(service.clone() + &keeper));
     known(scene.world, "back.shop.svc.cluster.local");
     // Of a client that may ask only what is known: a name that is nobody's is refused there.

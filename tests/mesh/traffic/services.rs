@@ -1,18 +1,11 @@
 //! Which workloads a service means, and what is no service.
 
-use super::{SUBSETS, Scene, assert_share, counts, shared};
+use super::{SUBSETS, Scene, assert_share, counts, service, shared};
 use crate::harness::{Client, Network, Pod, Request, World};
 
 #[test]
 fn an_envoy_that_takes_messages_compressed_is_served_as_any_other() {
-    let others: String = (0..100)
-        .map(|n| {
-            format!(
-                "---\napiVersion: v1\nkind: Service\nmetadata: {{name: s-{n}, namespace: shop}}\nspec: {{selector: \
-                 {{app: a}}, ports: [{{name: http, port: 80, targetPort: 8080}}]}}\n"
-            )
-        })
-        .collect();
+    let others: String = (0..100).map(|n| service(&format!("s-{n}"), "a", "80")).collect();
     let pods =
         vec![Pod::new("client", "shop", "client", "v1").compressed(), Pod::new("a-v1", "shop", "a", "v1").bare()];
     let world = World::with(pods, &[("others.yaml", &others)]);
